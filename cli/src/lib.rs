@@ -1,0 +1,1 @@
+//! Compile an ONNX model for private inference on two edge servers, and run it.

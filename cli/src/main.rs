@@ -1,0 +1,2 @@
+//! The `pponnx` command.
+fn main() {}

@@ -1,0 +1,3 @@
+//! What the compiler's stages hand to each other.
+
+pub mod split;

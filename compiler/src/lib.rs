@@ -1,0 +1,6 @@
+//! ONNX to bundle: reading, splitting, quantising, schemes.
+//!
+//! Compiling is a pure function of the model and the options: no randomness, key, clock or network.
+#![forbid(unsafe_code)]
+
+pub mod ir;

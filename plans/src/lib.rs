@@ -1,0 +1,15 @@
+//! The contract between compiler and runtime.
+//!
+//! A [`Bundle`](plan::Bundle) holds one straight-line program per role, the linear maps they apply, the
+//! slots over which tensors travel and the constants they read, by digest. The compiler writes bundles,
+//! [`valid::validate`] admits them, the runtime executes what was admitted, and [`reference`] says
+//! what every operation means, in integers.
+#![forbid(unsafe_code)]
+
+pub mod constant;
+pub mod field;
+pub mod map;
+pub mod map_shape;
+pub mod op;
+pub mod plan;
+pub mod value;

@@ -1,0 +1,1 @@
+//! Ring kernels behind one dispatch: the only crate with unsafe code.

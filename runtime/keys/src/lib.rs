@@ -1,0 +1,1 @@
+//! Mask streams, session keys, key pairs and the ledger.

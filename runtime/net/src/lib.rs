@@ -1,0 +1,1 @@
+//! TCP, TLS with pinned keys, and the loopback transport: moves frames, knows no plan.

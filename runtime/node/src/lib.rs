@@ -1,0 +1,1 @@
+//! The running roles: device client and edge servers, joining engine, wire and net.

@@ -1,0 +1,1 @@
+//! Sans-IO wire codec, messages, frames and session state machines.

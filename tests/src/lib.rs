@@ -1,0 +1,1 @@
+//! Conformance, golden plans, transcripts and adversaries: the contract tested where users stand.
