@@ -1,2 +1,8 @@
 //! The `pponnx` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pponnx::main(std::env::args_os())
+}

@@ -4,3 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod ir;
+pub mod lower;
+pub mod passes;
+pub mod precision;
+pub mod report;
+pub mod schemes;

@@ -6,10 +6,19 @@
 //! what every operation means, in integers.
 #![forbid(unsafe_code)]
 
+pub mod binary;
 pub mod constant;
+pub mod digest;
 pub mod field;
+pub mod file;
 pub mod map;
 pub mod map_shape;
 pub mod op;
 pub mod plan;
+pub mod reference;
+mod roles;
+pub mod text;
 pub mod value;
+
+#[cfg(test)]
+mod sample;

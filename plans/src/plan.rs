@@ -62,6 +62,14 @@ pub enum SlotKind {
 }
 
 impl SlotKind {
+    /// Every kind. The position is its code in the binary form.
+    pub const ALL: [SlotKind; 3] = [SlotKind::Upload, SlotKind::Download, SlotKind::Correction];
+
+    /// The kind with this name, if there is one.
+    pub fn from_name(name: &str) -> Option<SlotKind> {
+        SlotKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name used in text forms.
     pub fn name(self) -> &'static str {
         match self {

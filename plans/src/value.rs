@@ -178,6 +178,11 @@ impl DType {
         DType::F64,
     ];
 
+    /// The element type with this name, if there is one.
+    pub fn from_name(name: &str) -> Option<DType> {
+        DType::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
     /// The name used in text forms.
     pub fn name(self) -> &'static str {
         match self {

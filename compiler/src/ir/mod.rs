@@ -1,3 +1,4 @@
 //! What the compiler's stages hand to each other.
 
+pub mod integer;
 pub mod split;

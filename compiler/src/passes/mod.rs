@@ -1,0 +1,4 @@
+//! Passes over the network, one a file.
+
+pub mod quantise;
+pub mod rows;

@@ -1,0 +1,306 @@
+//! Real weights to integers, with sound bounds on what the edges' results can reach.
+//!
+//! Every row (output channel) has its own scale `s = min(beta / max(P, N), limit / max|w|)` with
+//! `beta = 2^(k/2 - 2) * sqrt(K)`: P and N are the row's sums of positive and of absolute negative weights, K
+//! the inputs of the longest row. It balances the rounding of weights and of activations. All bounds are taken from the
+//! rounded integers, so an inexact scale costs accuracy and never soundness.
+
+use std::sync::Arc;
+
+use pponnx_plans::constant::{read_i16, read_i32};
+use pponnx_plans::map::{LinearMap, MapOp};
+use pponnx_plans::plan::{Bound, Patch};
+use pponnx_plans::reference::tensor::Tensor;
+use pponnx_plans::value::{DType, Shape, ValueId};
+
+use crate::ir::integer::{IntMap, IntPart, IntStage, IntWeights, Upload};
+use crate::ir::split::{Part, RealMap, RealTensor, Stage};
+use crate::passes::rows::{self, Heavy, NONE, Reach, Rows};
+use crate::precision::Precision;
+
+/// Quantises every stage; local segments pass through.
+///
+/// # Errors
+/// Name of the map and what is wrong with it. The split never makes such maps; the check is against mistakes in it.
+pub fn quantise(parts: Vec<Part>, precision: Precision) -> Result<Vec<IntPart>, (String, String)> {
+    let mut out = Vec::new();
+    for part in parts {
+        out.push(match part {
+            Part::Local(l) => IntPart::Local(l),
+            Part::Stage(s) => IntPart::Stage(stage(s, precision)?),
+        });
+    }
+    Ok(out)
+}
+
+fn stage(stage: Stage, precision: Precision) -> Result<IntStage, (String, String)> {
+    let mut done = Vec::new();
+    for map in stage.maps {
+        let name = map.map.name.clone();
+        done.push(quantise_map(map, precision).map_err(|e| (name, e))?);
+    }
+    let mut uploads: Vec<Upload> = Vec::new();
+    for (map, groups) in &done {
+        match uploads.iter_mut().find(|u| u.tensor == map.input) {
+            // consumers that group differently need one exponent for the whole tensor
+            Some(u) if u.groups != *groups => u.groups = 1,
+            Some(_) => {}
+            None => uploads.push(Upload { tensor: map.input, groups: *groups }),
+        }
+    }
+    let maps = done
+        .into_iter()
+        .map(|(mut map, groups)| {
+            let wanted = uploads.iter().find(|u| u.tensor == map.input).map_or(1, |u| u.groups);
+            if wanted != groups {
+                map.group = None;
+                map.bound = one_group(map.bound);
+            }
+            map
+        })
+        .collect();
+    Ok(IntStage { uploads, maps })
+}
+
+fn one_group(b: Bound) -> Bound {
+    let most = |v: &[u64]| v.iter().copied().max().into_iter().collect::<Vec<_>>();
+    Bound { k: b.k, major: most(&b.major), minor: most(&b.minor), square: most(&b.square), patch: b.patch }
+}
+
+fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), String> {
+    let [input] = real.inputs[..] else {
+        return Err(format!("a map over {} uploads; exponents are chosen per upload", real.inputs.len()));
+    };
+    let map = &real.map;
+    let shapes = value_shapes(map)?;
+    let found = rows::rows(map, &shapes, |w| w.shape.clone(), |op, w| {
+        reach_of_rows(&w.data, row_len(&map.ops[op], &w.shape))
+    })?;
+    let scales = row_scales(map, &found, precision);
+    let mut heavy = found.heavy.iter();
+    let mut quantised = Vec::new();
+    for op in &map.ops {
+        let Some(w) = op.constant() else { continue };
+        let h = heavy.next().ok_or("heavy operation without rows")?;
+        let per_row: Vec<f64> = (0..h.rows).map(|m| scales[found.class[h.first + m] as usize]).collect();
+        quantised.push(Arc::new(integers(w, &per_row, precision)));
+    }
+    let mut next = quantised.iter();
+    let ops: Vec<MapOp<Arc<IntWeights>>> = map
+        .ops
+        .iter()
+        .map(|op| {
+            let w = op.constant().and_then(|_| next.next());
+            w.map_or_else(|| op.clone().with_constant(|_| Arc::new(no_weights())), |w| {
+                op.clone().with_constant(|_| Arc::clone(w))
+            })
+        })
+        .collect();
+    let int = LinearMap { name: map.name.clone(), inputs: map.inputs.clone(), ops, output: map.output };
+    let (bound, groups) = bound_of(&int, &shapes, precision)?;
+
+    let out_shape = &shapes[map.output.index()];
+    let inverse = |row: u32| if row == NONE { 1.0 } else { 1.0 / scales[found.class[row as usize] as usize] };
+    let ids = &found.output;
+    let mut scale = Tensor { shape: ids.shape.clone(), data: ids.data.iter().map(|r| inverse(*r)).collect() };
+    if let Some((shape, post)) = &real.post {
+        let wide = rows::broadcast(&scale, out_shape);
+        let factor = rows::broadcast(&Tensor { shape: shape.clone(), data: post.clone() }, out_shape);
+        let data = wide.iter().zip(&factor).map(|(a, b)| a * b).collect();
+        scale = rows::compress(Tensor { shape: out_shape.clone(), data });
+    }
+    let group = (groups > 1).then(|| {
+        let of_row = |row: u32| {
+            let inside = |h: &&Heavy| (row as usize) >= h.first && (row as usize) < h.first + h.rows;
+            let h = found.heavy.iter().find(inside);
+            h.map_or(0, |h| ((row as usize - h.first) / h.rows_per_group) as u32)
+        };
+        Tensor { shape: ids.shape.clone(), data: ids.data.iter().map(|r| of_row(*r)).collect() }
+    });
+    let bias = real.bias.unwrap_or_else(|| RealTensor { shape: Shape(vec![1; out_shape.rank()]), data: vec![0.0] });
+    Ok((IntMap { map: int, input, output: real.output, scale, bias, group, bound, nodes: real.nodes }, groups))
+}
+
+fn no_weights() -> IntWeights {
+    IntWeights { dtype: DType::I16, shape: Shape(vec![0]), bytes: Vec::new() }
+}
+
+/// Shapes of all values of a map: inputs, then results.
+///
+/// # Errors
+/// The first shape rule that an operation breaks.
+pub fn value_shapes(map: &LinearMap<Arc<RealTensor>>) -> Result<Vec<Shape>, String> {
+    let mut shapes = map.inputs.clone();
+    for op in &map.ops {
+        let xs: Option<Vec<&Shape>> = op.operands().iter().map(|v: &ValueId| shapes.get(v.index())).collect();
+        let shape = op.shape(&xs.ok_or("operand not defined")?, op.constant().map(|w| &w.shape))?;
+        shapes.push(shape);
+    }
+    Ok(shapes)
+}
+
+/// Inputs of one row: the last axis of a matrix, all but the first axis of a convolution.
+fn row_len<C>(op: &MapOp<C>, w: &Shape) -> usize {
+    match op {
+        MapOp::MatMul { .. } => w.0.last().copied().unwrap_or(1),
+        _ => w.0.iter().skip(1).product(),
+    }
+}
+
+fn reach_of_rows<T: Copy + Into<f64>>(data: &[T], row: usize) -> Vec<Reach> {
+    data.chunks_exact(row.max(1))
+        .map(|row| {
+            let (mut positive, mut negative) = (0.0, 0.0);
+            for w in row {
+                let w: f64 = (*w).into();
+                if w > 0.0 { positive += w } else { negative -= w }
+            }
+            Reach { positive, negative, inputs: row.len() as f64 }
+        })
+        .collect()
+}
+
+fn row_scales(map: &LinearMap<Arc<RealTensor>>, found: &Rows, precision: Precision) -> Vec<f64> {
+    let k = precision.ring_bits();
+    let longest = found.reach.iter().map(|r| r.inputs).fold(1.0, f64::max);
+    let beta = f64::from(1u32 << (k / 2 - 2)) * longest.sqrt();
+    let mut largest = vec![0.0f64; found.classes];
+    let mut heavy = found.heavy.iter();
+    for w in map.ops.iter().filter_map(MapOp::constant) {
+        let Some(h) = heavy.next() else { break };
+        for (m, row) in w.data.chunks_exact(h.inputs.max(1)).enumerate() {
+            let class = found.class[h.first + m] as usize;
+            largest[class] = row.iter().fold(largest[class], |a, w| a.max(f64::from(w.abs())));
+        }
+    }
+    found
+        .reach
+        .iter()
+        .zip(&largest)
+        .map(|(r, w)| {
+            let budget = beta / r.positive.max(r.negative);
+            let scale = budget.min(precision.weight_limit() / w);
+            // a row of zeros, or of weights so small that the scale leaves f64's comfortable range
+            if scale.is_finite() && scale > 0.0 { scale.min(1e200) } else { 1.0 }
+        })
+        .collect()
+}
+
+fn integers(w: &RealTensor, scales: &[f64], precision: Precision) -> IntWeights {
+    let row = w.data.len() / scales.len().max(1);
+    let rounded = w
+        .data
+        .chunks_exact(row.max(1))
+        .zip(scales)
+        .flat_map(|(row, s)| row.iter().map(move |w| (f64::from(*w) * s).round_ties_even()));
+    let (dtype, bytes) = match precision {
+        Precision::Fast => (DType::I16, rounded.flat_map(|w| (w as i16).to_le_bytes()).collect()),
+        Precision::Balanced | Precision::Precise => {
+            (DType::I32, rounded.flat_map(|w| (w as i32).to_le_bytes()).collect())
+        }
+    };
+    IntWeights { dtype, shape: w.shape.clone(), bytes }
+}
+
+/// The integer bound of a map, and the number of exponent groups it allows its input.
+fn bound_of(
+    map: &LinearMap<Arc<IntWeights>>,
+    shapes: &[Shape],
+    precision: Precision,
+) -> Result<(Bound, usize), String> {
+    let values = |w: &IntWeights| -> Vec<i32> {
+        match w.dtype {
+            DType::I16 => read_i16(&w.bytes).into_iter().map(i32::from).collect(),
+            _ => read_i32(&w.bytes),
+        }
+    };
+    let found = rows::rows(map, shapes, |w| w.shape.clone(), |op, w| {
+        reach_of_rows(&values(w), row_len(&map.ops[op], &w.shape))
+    })?;
+    let direct = |op: &MapOp<Arc<IntWeights>>| op.operands() == [ValueId(0)];
+    let heavy_ops: Vec<&MapOp<Arc<IntWeights>>> = found.heavy.iter().map(|h| &map.ops[h.op]).collect();
+    let groups = match heavy_ops.first() {
+        Some(MapOp::Conv { groups, .. } | MapOp::ConvTranspose { groups, .. }) => *groups,
+        _ => 1,
+    };
+    let same = heavy_ops.iter().all(|op| {
+        let g = match op {
+            MapOp::Conv { groups, .. } | MapOp::ConvTranspose { groups, .. } => *groups,
+            _ => 1,
+        };
+        g == groups && direct(op)
+    });
+    // rows of one class must read one group
+    let group_of = |row: usize| {
+        let h = found.heavy.iter().find(|h| row >= h.first && row < h.first + h.rows);
+        h.map_or(0, |h| (row - h.first) / h.rows_per_group.max(1))
+    };
+    let mut class_group = vec![None; found.classes];
+    let mut apart = true;
+    for (row, class) in found.class.iter().enumerate() {
+        let g = class_group[*class as usize].get_or_insert(group_of(row));
+        apart &= *g == group_of(row);
+    }
+    let groups = if same && apart { groups } else { 1 };
+    let slot = |row: usize| if groups > 1 { group_of(row) } else { 0 };
+    let (mut major, mut minor) = (vec![0u64; groups], vec![0u64; groups]);
+    for (row, class) in found.class.iter().enumerate() {
+        let r = found.reach[*class as usize];
+        if r.positive.max(r.negative) > 9e15 {
+            return Err("sums of weights beyond 2^53".into());
+        }
+        let (p, n) = (r.positive as u64, r.negative as u64);
+        let g = slot(row);
+        major[g] = major[g].max(p.max(n));
+        minor[g] = minor[g].max(p.min(n));
+    }
+    let (square, patch) = patch_of(map, &found, groups, &slot, &values, &heavy_ops, &direct);
+    Ok((Bound { k: precision.ring_bits(), major, minor, square, patch }, groups))
+}
+
+/// Sums of squares for the Cauchy-Schwarz bound. It covers maps in which every result is one row of one heavy
+/// operation; sums and pools of rows do without.
+fn patch_of(
+    map: &LinearMap<Arc<IntWeights>>,
+    found: &Rows,
+    groups: usize,
+    slot: &dyn Fn(usize) -> usize,
+    values: &dyn Fn(&IntWeights) -> Vec<i32>,
+    heavy_ops: &[&MapOp<Arc<IntWeights>>],
+    direct: &dyn Fn(&MapOp<Arc<IntWeights>>) -> bool,
+) -> (Vec<u64>, Patch) {
+    let moves_only = map.ops.iter().all(|op| {
+        !matches!(op, MapOp::Add { .. } | MapOp::Sub { .. } | MapOp::SumPool { .. })
+    });
+    // a gather or expand in front of the heavy operation may read one input twice, which a patch counts once
+    let repeats = map.ops.iter().any(|op| matches!(op, MapOp::Gather { .. } | MapOp::Expand { .. }));
+    let all_direct = heavy_ops.iter().all(|op| direct(op));
+    if !moves_only || (repeats && !all_direct) {
+        return (Vec::new(), Patch::Whole);
+    }
+    let mut square = vec![0u64; groups];
+    for h in &found.heavy {
+        let Some(w) = map.ops[h.op].constant() else { continue };
+        for (m, row) in values(w).chunks_exact(h.inputs.max(1)).enumerate() {
+            let sum = row.iter().map(|w| i64::from(*w).unsigned_abs().pow(2)).fold(0u64, u64::saturating_add);
+            let g = slot(h.first + m);
+            square[g] = square[g].max(sum);
+        }
+    }
+    let of = |op: &MapOp<Arc<IntWeights>>| match op {
+        MapOp::Conv { w, strides, dilations, pads_before, pads_after, .. } if direct(op) => Patch::Window {
+            kernel: w.shape.0[2..].to_vec(),
+            strides: strides.clone(),
+            dilations: dilations.clone(),
+            pads_before: pads_before.clone(),
+            pads_after: pads_after.clone(),
+        },
+        MapOp::MatMul { .. } if direct(op) => Patch::LastAxis,
+        _ => Patch::Whole,
+    };
+    let patches: Vec<Patch> = heavy_ops.iter().map(|op| of(op)).collect();
+    match patches.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|p| p == first) => (square, first.clone()),
+        _ => (square, Patch::Whole),
+    }
+}

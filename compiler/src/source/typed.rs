@@ -1,0 +1,155 @@
+//! Typed nodes as plain data.
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core;
+use tract_onnx::tract_hir::internal::*;
+
+use tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, Tile, TypedConcat};
+use tract_core::ops::binary::TypedBinOp;
+use tract_core::ops::cast::Cast;
+use tract_core::ops::cnn::{Conv, Deconv, KernelFormat, PaddingSpec, PoolSpec, SumPool};
+use tract_core::ops::downsample::Downsample;
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::konst::Const;
+use tract_core::ops::nn::{DataFormat, Reduce, Reducer};
+use tract_core::ops::source::TypedSource;
+
+use super::{Arithmetic, EinsumAxis, Fill, Kind, Window};
+
+/// What a node does. Whatever does not fit our model of an operator is [`Kind::Other`].
+pub(super) fn kind(model: &TypedModel, node: &TypedNode) -> Kind {
+    known_kind(model, node).unwrap_or_else(|| Kind::Other(node.op.name().to_string()))
+}
+
+fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
+    let facts = model.node_input_facts(node.id).ok()?;
+    let shape = |i: usize| facts.get(i)?.shape.as_concrete();
+    if node.op_is::<TypedSource>() {
+        return Some(Kind::Source);
+    }
+    if node.op_is::<Const>() {
+        return Some(Kind::Constant);
+    }
+    if let Some(c) = node.op_as::<Conv>() {
+        let plain = c.kernel_fmt == KernelFormat::OIHW && c.q_params.is_none();
+        return plain.then(|| Some(Kind::Conv(window(&c.pool_spec, shape(0)?)?, c.group))).flatten();
+    }
+    if let Some(c) = node.op_as::<Deconv>() {
+        let s = &c.pool_spec;
+        let plain = c.kernel_format == KernelFormat::OIHW && s.data_format == DataFormat::NCHW;
+        let x = plain.then(|| shape(0)).flatten()?.get(2..)?;
+        let (strides, dilations) = (s.strides(), s.dilations());
+        let pads = s.padding.compute_for_deconv(x, &s.kernel_shape, &dilations, &strides, &c.adjustments).ok()?;
+        let window = Window {
+            kernel: s.kernel_shape.to_vec(),
+            strides: strides.to_vec(),
+            dilations: dilations.to_vec(),
+            pads_before: pads.iter().map(|p| p.pad_before).collect(),
+            pads_after: pads.iter().map(|p| p.pad_after).collect(),
+        };
+        return Some(Kind::ConvTranspose(window, c.group, c.adjustments.to_vec()));
+    }
+    if let Some(e) = node.op_as::<EinSum>() {
+        if e.q_params.is_some() || node.inputs.len() != 2 {
+            return None;
+        }
+        let axis = |a: &tract_core::axes::Axis| {
+            Some(EinsumAxis {
+                inputs: [a.inputs.first()?.to_vec(), a.inputs.get(1)?.to_vec()],
+                output: a.outputs.first()?.to_vec(),
+            })
+        };
+        return Some(Kind::Einsum(e.axes.iter_all_axes().map(axis).collect::<Option<_>>()?));
+    }
+    if let Some(b) = node.op_as::<TypedBinOp>() {
+        return Some(Kind::Arithmetic(match b.0.name() {
+            "Add" => Arithmetic::Add,
+            "Sub" => Arithmetic::Sub,
+            "Mul" => Arithmetic::Mul,
+            "Div" => Arithmetic::Div,
+            _ => return Some(Kind::Other(b.0.name().to_string())),
+        }));
+    }
+    if let Some(e) = node.op_as::<ElementWiseOp>() {
+        return Some(if e.0.name() == "Neg" { Kind::Negate } else { Kind::Other(e.0.name()) });
+    }
+    if let Some(p) = node.op_as::<SumPool>() {
+        // In ceil mode the last window may leave the padded image; `window` refuses that.
+        let window = window(&p.pool_spec, shape(0)?)?;
+        return Some(Kind::SumPool { window, mean: p.normalize, count_padding: p.count_include_pad });
+    }
+    if let Some(r) = node.op_as::<Reduce>() {
+        return Some(match r.reducer {
+            Reducer::Sum => Kind::ReduceSum(r.axes.to_vec()),
+            _ => Kind::Other(node.op.name().to_string()),
+        });
+    }
+    if let Some(a) = node.op_as::<AxisOp>() {
+        return Some(match a {
+            AxisOp::Move(from, to) => {
+                let mut perm: Vec<usize> = (0..shape(0)?.len()).collect();
+                if *from >= perm.len() || *to >= perm.len() {
+                    return None;
+                }
+                let axis = perm.remove(*from);
+                perm.insert(*to, axis);
+                Kind::Transpose(perm)
+            }
+            AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..) => Kind::Reshape,
+        });
+    }
+    if let Some(c) = node.op_as::<TypedConcat>() {
+        return Some(Kind::Concat(c.axis));
+    }
+    if let Some(s) = node.op_as::<Slice>() {
+        return Some(Kind::Slice(s.axis, s.start.to_usize().ok()?, s.end.to_usize().ok()?));
+    }
+    if let Some(d) = node.op_as::<Downsample>() {
+        return Some(Kind::Downsample(d.axis, d.stride, d.modulo));
+    }
+    if let Some(p) = node.op_as::<Pad>() {
+        let fill = match &p.mode {
+            PadMode::Constant(v) => Fill::Value(v.cast_to_scalar::<f32>().ok()?),
+            PadMode::Reflect => Fill::Reflect,
+            PadMode::Edge => Fill::Edge,
+        };
+        return Some(Kind::Pad(p.pads.clone(), fill));
+    }
+    if let Some(g) = node.op_as::<Gather>() {
+        return g.output_type.is_none().then_some(Kind::Gather(g.axis));
+    }
+    if let Some(t) = node.op_as::<Tile>() {
+        return Some(Kind::Tile(t.multipliers.iter().map(|m| m.to_usize()).collect::<TractResult<_>>().ok()?));
+    }
+    if node.op_is::<MultiBroadcastTo>() {
+        return Some(Kind::Broadcast);
+    }
+    let same_type = facts.first().is_some_and(|f| node.outputs.iter().all(|o| o.fact.datum_type == f.datum_type));
+    let idle = node.op_is::<Cast>() || matches!(&*node.op.name(), "Identity" | "Dropout");
+    // Training-mode Dropout is refused before parsing.
+    (idle && same_type && node.outputs.len() == 1).then_some(Kind::Identity)
+}
+
+/// The window of a convolution or a pool on an input of this shape, padding resolved.
+fn window(spec: &PoolSpec, x: &[usize]) -> Option<Window> {
+    if spec.data_format != DataFormat::NCHW {
+        return None;
+    }
+    let pads = spec.computed_padding(x.get(2..)?);
+    let (strides, dilations) = (spec.strides().to_vec(), spec.dilations().to_vec());
+    if let PaddingSpec::ExplicitOnnxPool(_, _, true) = spec.padding {
+        let inside = |(a, p): (usize, &tract_core::ops::cnn::ComputedPaddedDim<usize>)| {
+            let end = (p.convoluted.checked_sub(1)? * strides[a]) + (spec.kernel_shape[a] - 1) * dilations[a];
+            (end < x[a + 2] + p.pad_before + p.pad_after).then_some(())
+        };
+        pads.iter().enumerate().map(inside).collect::<Option<()>>()?;
+    }
+    Some(Window {
+        kernel: spec.kernel_shape.to_vec(),
+        strides,
+        dilations,
+        pads_before: pads.iter().map(|p| p.pad_before).collect(),
+        pads_after: pads.iter().map(|p| p.pad_after).collect(),
+    })
+}

@@ -1,0 +1,364 @@
+//! One interpreter for every role: runs a program until it needs a payload that is not there yet.
+//!
+//! No sockets, clocks or random sources: payloads come in through [`Execution::supply`] and go out through
+//! [`Execution::outgoing`]. Two executions of one plan, request, session and inputs send the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pponnx_keys::SessionKey;
+use pponnx_plans::op::Op;
+use pponnx_plans::plan::Step;
+use pponnx_plans::value::{Role, SlotId, ValueId};
+use zeroize::Zeroize;
+
+use crate::check::CheckMaterial;
+use crate::decode;
+use crate::encode;
+use crate::error::EngineError;
+use crate::memory::{Value, Values};
+use crate::plan::{LoadedPlan, Prepared};
+use crate::ring;
+use crate::value::TensorValue;
+
+/// What a role must hold to run a request.
+pub enum Secrets {
+    /// The device.
+    Device {
+        /// The session, shared with edge B or the owner. Scheme `plain` never reads it.
+        session: Arc<SessionKey>,
+        /// The check vectors of this bundle.
+        check: Arc<CheckMaterial>,
+        /// Stored corrections of this request, packed, by slot (`one-time`); else empty.
+        loaded: BTreeMap<SlotId, Vec<u8>>,
+    },
+    /// Edge A.
+    EdgeA {
+        /// Stored corrections of this request, packed, by slot (`stockpile`); else empty.
+        loaded: BTreeMap<SlotId, Vec<u8>>,
+    },
+    /// Edge B.
+    EdgeB {
+        /// The session, shared with the device.
+        session: Arc<SessionKey>,
+    },
+    /// The owner, dealing key pairs.
+    Offline {
+        /// The dealt session of the device.
+        session: Arc<SessionKey>,
+    },
+}
+
+impl Secrets {
+    fn role(&self) -> Role {
+        match self {
+            Secrets::Device { .. } => Role::Device,
+            Secrets::EdgeA { .. } => Role::EdgeA,
+            Secrets::EdgeB { .. } => Role::EdgeB,
+            Secrets::Offline { .. } => Role::Offline,
+        }
+    }
+
+    fn session(&self) -> Option<&SessionKey> {
+        match self {
+            Secrets::Device { session, .. } | Secrets::EdgeB { session } | Secrets::Offline { session } => Some(session),
+            Secrets::EdgeA { .. } => None,
+        }
+    }
+
+    fn loaded(&self) -> Option<&BTreeMap<SlotId, Vec<u8>>> {
+        match self {
+            Secrets::Device { loaded, .. } | Secrets::EdgeA { loaded } => Some(loaded),
+            Secrets::EdgeB { .. } | Secrets::Offline { .. } => None,
+        }
+    }
+
+    fn check(&self) -> Option<&CheckMaterial> {
+        match self {
+            Secrets::Device { check, .. } => Some(check),
+            Secrets::EdgeA { .. } | Secrets::EdgeB { .. } | Secrets::Offline { .. } => None,
+        }
+    }
+}
+
+/// How far an execution came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It needs the payload of this slot from this role.
+    Wait {
+        /// Who will send it.
+        from: Role,
+        /// For which slot.
+        slot: SlotId,
+    },
+    /// The program ended.
+    Done,
+}
+
+/// A payload that leaves the role: to be sent, or stored with a role (offline).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Who gets it.
+    pub to: Role,
+    /// The slot it belongs to.
+    pub slot: SlotId,
+    /// Packed elements, exactly [`pponnx_plans::plan::Slot::bytes`] of them.
+    pub payload: Vec<u8>,
+}
+
+/// One request on one role.
+pub struct Execution {
+    plan: Arc<LoadedPlan>,
+    request: u64,
+    secrets: Secrets,
+    values: Values,
+    pc: usize,
+    inbox: BTreeMap<SlotId, Vec<u8>>,
+    received: BTreeSet<SlotId>,
+    outbox: Vec<Outgoing>,
+    returned: Option<Vec<TensorValue>>,
+    failed: bool,
+}
+
+impl Execution {
+    /// Prepares a request. `inputs` are the network's inputs on the device and empty elsewhere.
+    ///
+    /// The caller sees to it that no request number is used twice in a session (`protocol.md`, section 3).
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if the secrets are those of another role or bundle, [`EngineError::InvalidInput`]
+    /// for inputs that do not fit, [`EngineError::OutOfPairs`] if a stored correction is missing.
+    pub fn new(
+        plan: Arc<LoadedPlan>,
+        request: u64,
+        secrets: Secrets,
+        inputs: Vec<TensorValue>,
+    ) -> Result<Execution, EngineError> {
+        if secrets.role() != plan.role() {
+            return Err(EngineError::mismatch(format!("secrets of {} for a plan of {}", secrets.role(), plan.role())));
+        }
+        if secrets.check().is_some_and(|c| c.digest() != plan.digest()) {
+            return Err(EngineError::mismatch("the check data belong to another bundle; copy the device folder whole"));
+        }
+        plan.accepts(&inputs)?;
+        for slot in plan.loads() {
+            let bytes = secrets.loaded().and_then(|l| l.get(slot));
+            let bytes = bytes.ok_or(EngineError::OutOfPairs { request, slot: *slot })?;
+            if bytes.len() as u64 != plan.slot(*slot)?.bytes() {
+                return Err(EngineError::mismatch(format!(
+                    "the stored correction of slot {slot} has {} bytes; make the stock again with `pponnx keygen`",
+                    bytes.len()
+                )));
+            }
+        }
+        let mut values = Values::new(plan.types().len());
+        for (i, input) in inputs.into_iter().enumerate() {
+            values.set(ValueId(i as u32), Value::Tensor(input))?;
+        }
+        Ok(Execution {
+            plan,
+            request,
+            secrets,
+            values,
+            pc: 0,
+            inbox: BTreeMap::new(),
+            received: BTreeSet::new(),
+            outbox: Vec::new(),
+            returned: None,
+            failed: false,
+        })
+    }
+
+    /// The request's number.
+    pub fn request(&self) -> u64 {
+        self.request
+    }
+
+    /// Runs until a payload is missing or the program ends.
+    ///
+    /// # Errors
+    /// Any [`EngineError`]; the execution is over then, and its request number burnt.
+    pub fn resume(&mut self) -> Result<Progress, EngineError> {
+        self.alive()?;
+        let plan = Arc::clone(&self.plan);
+        while let Some((step, prepared)) = plan.step(self.pc) {
+            if let Op::Recv { from, slot } = step.op
+                && !self.inbox.contains_key(&slot)
+            {
+                return Ok(Progress::Wait { from, slot });
+            }
+            if let Err(error) = self.execute(&plan, step, prepared) {
+                self.fail();
+                return Err(error);
+            }
+            prepared.frees.iter().for_each(|v| self.values.free(*v));
+            self.pc += 1;
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Payloads that became ready since the last call, in the order of the program.
+    pub fn outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Hands in the payload of a slot; it may come before the program asks for it.
+    ///
+    /// # Errors
+    /// [`EngineError::PeerMisbehaved`] for a slot that this role never receives from `from`, a second payload of
+    /// one slot, or a wrong length. The execution is over then.
+    pub fn supply(&mut self, from: Role, slot: SlotId, payload: Vec<u8>) -> Result<(), EngineError> {
+        self.alive()?;
+        let blame = |what: String| EngineError::PeerMisbehaved { role: from, slot, what };
+        let result = match self.plan.expects(from, slot) {
+            None => Err(blame("it sends nothing on this slot".into())),
+            Some(_) if self.received.contains(&slot) => Err(blame("second payload of one slot".into())),
+            Some(bytes) if payload.len() as u64 != bytes => {
+                Err(blame(format!("{} bytes where the plan says {bytes}", payload.len())))
+            }
+            Some(_) => Ok(()),
+        };
+        if result.is_err() {
+            self.fail();
+            return result;
+        }
+        self.received.insert(slot);
+        self.inbox.insert(slot, payload);
+        Ok(())
+    }
+
+    /// The outputs of the request, in the order of the bundle's output table.
+    ///
+    /// # Errors
+    /// [`EngineError::Misuse`] on roles other than the device and before [`Progress::Done`].
+    pub fn finish(self) -> Result<Vec<TensorValue>, EngineError> {
+        let done = !self.failed && self.plan.step(self.pc).is_none();
+        let mut this = self;
+        match this.returned.take() {
+            Some(outputs) if done => Ok(outputs),
+            _ => Err(EngineError::Misuse { what: "finish() before the device program was done".into() }),
+        }
+    }
+
+    fn alive(&self) -> Result<(), EngineError> {
+        if self.failed {
+            return Err(EngineError::Misuse { what: "this request has failed; start a new one".into() });
+        }
+        Ok(())
+    }
+
+    /// Ends the execution: nothing computed so far may leave any more.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.outbox.clear();
+        self.inbox.clear();
+        self.returned = None;
+        self.values.clear();
+    }
+
+    fn execute(&mut self, plan: &LoadedPlan, step: &Step, prepared: &Prepared) -> Result<(), EngineError> {
+        let mut results = Vec::with_capacity(1);
+        match &step.op {
+            Op::Encode { x, groups, range } => {
+                let range = plan.range(*range)?;
+                let x = self.values.tensor(*x)?;
+                results.push(Value::Encoded(encode::encode(x, *groups, range, plan.kernels(), prepared)?));
+            }
+            Op::Mask { slot, x } => {
+                let x = self.values.encoded(*x)?;
+                results.push(ring::mask(x, self.stream(plan, *slot, pponnx_keys::Side::Mask)?)?);
+            }
+            Op::Expose { x, k } => {
+                results.push(ring::expose(self.values.encoded(*x)?, *k)?);
+            }
+            Op::Unpad { slot, x } => {
+                let pad = self.stream(plan, *slot, pponnx_keys::Side::Pad)?;
+                results.push(ring::add(self.values.take(*x, prepared)?, pad)?);
+            }
+            Op::Lift { x } => {
+                let k = plan.ring_width(*x)?;
+                results.push(Value::Lifted(ring::lift(self.values.get(*x)?, k, plan.kernels())?));
+            }
+            Op::Check { map, inputs, z } => {
+                let check = self.secrets.check().ok_or_else(|| EngineError::mismatch("no check data"))?;
+                let z = self.values.take_lifted(*z, prepared)?;
+                let inputs = inputs.iter().map(|v| self.values.encoded(*v)).collect::<Result<Vec<_>, _>>()?;
+                let site = prepared.check_site()?;
+                results.push(Value::Checked(check.check(*map, &inputs, z, site, plan.kernels())?));
+            }
+            Op::Decode { z, source, .. } => {
+                let z = self.values.checked(*z)?;
+                let source = self.values.encoded(*source)?;
+                results.push(Value::Tensor(decode::decode(z, source, prepared.decode_table()?, plan.kernels())?));
+            }
+            Op::Local { inputs, .. } => {
+                let inputs = inputs.iter().map(|v| self.values.tensor(*v)).collect::<Result<Vec<_>, _>>()?;
+                let outputs = prepared.local()?.run(&inputs, &step.results)?;
+                results.extend(outputs.into_iter().map(Value::Tensor));
+            }
+            Op::Return { outputs } => {
+                let outputs = outputs.iter().map(|v| self.values.tensor(*v).cloned()).collect::<Result<_, _>>()?;
+                self.returned = Some(outputs);
+            }
+            Op::Send { to, slot, x } | Op::Store { to, slot, x } => {
+                let payload = ring::pack(self.values.get(*x)?, plan.slot(*slot)?, plan.kernels())?;
+                self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+            Op::Recv { from, slot } => {
+                let payload = self.inbox.remove(slot).unwrap_or_default();
+                let value = ring::unpack(&payload, plan.slot(*slot)?, plan.kernels());
+                results.push(value.map_err(|what| EngineError::PeerMisbehaved { role: *from, slot: *slot, what })?);
+            }
+            Op::Draw { slot } => {
+                results.push(ring::draw(self.stream(plan, *slot, pponnx_keys::Side::Mask)?, plan.slot(*slot)?)?);
+            }
+            Op::Pad { slot, x } => {
+                let pad = self.stream(plan, *slot, pponnx_keys::Side::Pad)?;
+                results.push(ring::add(self.values.take(*x, prepared)?, pad)?);
+            }
+            Op::Apply { map, inputs } => {
+                let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
+                results.push(plan.apply(*map, &inputs)?);
+            }
+            Op::Sub { a, b } => {
+                let a = self.values.take(*a, prepared)?;
+                // `x - x` would find its only copy taken.
+                results.push(ring::sub(a, self.values.get(*b)?, plan.kernels())?);
+            }
+            Op::Load { slot } => {
+                let bytes = self.secrets.loaded().and_then(|l| l.get(slot));
+                let bytes = bytes.ok_or(EngineError::OutOfPairs { request: self.request, slot: *slot })?;
+                let value = ring::unpack(bytes, plan.slot(*slot)?, plan.kernels());
+                results.push(value.map_err(|what| {
+                    EngineError::mismatch(format!("stored correction of slot {slot}: {what}; make the stock again"))
+                })?);
+            }
+            // Dealt by `offline::deal_check`, once a device and not once a request.
+            Op::DealCheck { .. } => {}
+        }
+        for (i, value) in results.into_iter().enumerate() {
+            self.values.set(ValueId((prepared.first_result + i) as u32), value)?;
+        }
+        Ok(())
+    }
+
+    /// The mask or pad of a slot for this request.
+    fn stream(
+        &self,
+        plan: &LoadedPlan,
+        slot: SlotId,
+        side: pponnx_keys::Side,
+    ) -> Result<pponnx_keys::Mask, EngineError> {
+        let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
+        let at = pponnx_keys::StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
+        let decl = plan.slot(slot)?;
+        Ok(session.mask(&at, decl.shape.len(), decl.k))
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.values.clear();
+        self.inbox.values_mut().for_each(|p| p.zeroize());
+    }
+}

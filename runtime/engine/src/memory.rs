@@ -1,0 +1,147 @@
+//! Values of a running program, freed after their last use.
+
+use pponnx_plans::reference::tensor::Tensor;
+use pponnx_plans::value::{Shape, ValueId};
+use zeroize::Zeroize;
+
+use crate::check::Verified;
+use crate::error::EngineError;
+use crate::plan::Prepared;
+use crate::value::TensorValue;
+
+/// Integers made from a real tensor, with the exponent of each group.
+pub(crate) struct Encoded {
+    /// Integers, row-major.
+    pub(crate) x: Vec<i32>,
+    /// One exponent a group.
+    pub(crate) exponents: Vec<i32>,
+    /// Shape of the tensor.
+    pub(crate) shape: Shape,
+}
+
+/// One value.
+pub(crate) enum Value {
+    /// A plain tensor.
+    Tensor(TensorValue),
+    /// Integers of `encode`.
+    Encoded(Encoded),
+    /// Residues of at most 32 bits.
+    Ring32(Tensor<u32>),
+    /// Residues of 33 to 60 bits.
+    Ring64(Tensor<u64>),
+    /// Signed integers, unchecked.
+    Lifted(Vec<i64>),
+    /// Signed integers that passed the check.
+    Checked(Verified<Vec<i64>>),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::Tensor(_) => "a plain tensor",
+            Value::Encoded(_) => "an encoded tensor",
+            Value::Ring32(_) => "residues of 32 bits",
+            Value::Ring64(_) => "residues of 64 bits",
+            Value::Lifted(_) => "lifted integers",
+            Value::Checked(_) => "checked integers",
+        }
+    }
+
+    /// Overwrites what may tell of a mask or of the request's data.
+    fn wipe(&mut self) {
+        match self {
+            Value::Ring32(t) => t.data.zeroize(),
+            Value::Ring64(t) => t.data.zeroize(),
+            Value::Encoded(e) => e.x.zeroize(),
+            Value::Lifted(z) => z.zeroize(),
+            // Outputs and local activations are the caller's to keep, and the back end makes copies of its own.
+            Value::Tensor(_) | Value::Checked(_) => {}
+        }
+    }
+}
+
+/// The value table of one execution.
+pub(crate) struct Values(Vec<Option<Value>>);
+
+/// What a program without a fault cannot cause: the validator has checked order and types.
+fn ill_typed(id: ValueId, wanted: &str, have: Option<&Value>) -> EngineError {
+    let have = have.map_or("not there", Value::kind);
+    EngineError::mismatch(format!("value {id} should be {wanted} and is {have}: the plan was not validated"))
+}
+
+impl Values {
+    pub(crate) fn new(n: usize) -> Values {
+        Values((0..n).map(|_| None).collect())
+    }
+
+    pub(crate) fn set(&mut self, id: ValueId, value: Value) -> Result<(), EngineError> {
+        let place = self.0.get_mut(id.index()).ok_or_else(|| ill_typed(id, "in the table", None))?;
+        *place = Some(value);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, id: ValueId) -> Result<&Value, EngineError> {
+        self.0.get(id.index()).and_then(Option::as_ref).ok_or_else(|| ill_typed(id, "defined", None))
+    }
+
+    pub(crate) fn tensor(&self, id: ValueId) -> Result<&TensorValue, EngineError> {
+        match self.get(id)? {
+            Value::Tensor(t) => Ok(t),
+            other => Err(ill_typed(id, "a plain tensor", Some(other))),
+        }
+    }
+
+    pub(crate) fn encoded(&self, id: ValueId) -> Result<&Encoded, EngineError> {
+        match self.get(id)? {
+            Value::Encoded(e) => Ok(e),
+            other => Err(ill_typed(id, "an encoded tensor", Some(other))),
+        }
+    }
+
+    pub(crate) fn checked(&self, id: ValueId) -> Result<&Verified<Vec<i64>>, EngineError> {
+        match self.get(id)? {
+            Value::Checked(z) => Ok(z),
+            other => Err(ill_typed(id, "checked integers", Some(other))),
+        }
+    }
+
+    /// Residues for an operation that works in place: moved out if this step is their last use, else copied.
+    pub(crate) fn take(&mut self, id: ValueId, step: &Prepared) -> Result<Value, EngineError> {
+        if step.takes.contains(&id)
+            && let Some(value) = self.0.get_mut(id.index()).and_then(Option::take)
+        {
+            return Ok(value);
+        }
+        match self.get(id)? {
+            Value::Ring32(t) => Ok(Value::Ring32(t.clone())),
+            Value::Ring64(t) => Ok(Value::Ring64(t.clone())),
+            other => Err(ill_typed(id, "residues", Some(other))),
+        }
+    }
+
+    /// As [`Values::take`], for lifted integers.
+    pub(crate) fn take_lifted(&mut self, id: ValueId, step: &Prepared) -> Result<Vec<i64>, EngineError> {
+        if step.takes.contains(&id)
+            && let Some(Value::Lifted(z)) = self.0.get_mut(id.index()).and_then(|v| v.take_if(|v| matches!(v, Value::Lifted(_))))
+        {
+            return Ok(z);
+        }
+        match self.get(id)? {
+            Value::Lifted(z) => Ok(z.clone()),
+            other => Err(ill_typed(id, "lifted integers", Some(other))),
+        }
+    }
+
+    pub(crate) fn free(&mut self, id: ValueId) {
+        if let Some(Some(value)) = self.0.get_mut(id.index()).map(|place| place.take()).as_mut() {
+            value.wipe();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        for value in self.0.iter_mut().flatten() {
+            value.wipe();
+        }
+        self.0.clear();
+    }
+}
