@@ -9,3 +9,5 @@ pub mod passes;
 pub mod precision;
 pub mod report;
 pub mod schemes;
+pub mod diag;
+pub mod source;

@@ -35,10 +35,11 @@ impl Bundle {
 
 #[cfg(test)]
 mod tests {
+    use crate::op::Op;
     use crate::sample;
     use crate::value::{ConstId, Role};
 
-    /// `@0` weights, `@1` scale, `@2` bias, `@3` sub-model; `@4` weights of a map that nobody applies.
+    /// `@0` weights, `@1` scale, `@2` bias, `@3` sub-model.
     #[test]
     fn each_role_reads_its_own_constants() {
         let (bundle, _) = sample::relay();
@@ -47,5 +48,27 @@ mod tests {
         assert_eq!(bundle.constants_of(Role::Device), ids(&[1, 2, 3]));
         assert_eq!(bundle.constants_of(Role::EdgeA), ids(&[0]));
         assert_eq!(bundle.constants_of(Role::EdgeB), ids(&[0]));
+    }
+
+    #[test]
+    fn what_is_not_applied_or_not_there_is_left_out() {
+        let (mut bundle, _) = sample::relay();
+        bundle.programs.iter_mut().filter(|p| p.role == Role::EdgeB).for_each(|p| p.steps.truncate(1));
+        assert_eq!(bundle.constants_of(Role::EdgeB), Vec::new());
+        bundle.maps.clear();
+        assert_eq!(bundle.constants_of(Role::EdgeA), Vec::new());
+        bundle.programs.clear();
+        assert_eq!(bundle.constants_of(Role::Device), Vec::new());
+    }
+
+    #[test]
+    fn an_optional_constant_counts_when_it_is_there() {
+        let (mut bundle, _) = sample::relay();
+        for step in bundle.programs.iter_mut().flat_map(|p| &mut p.steps) {
+            if let Op::Decode { group, .. } = &mut step.op {
+                *group = Some(ConstId(9));
+            }
+        }
+        assert!(bundle.constants_of(Role::Device).contains(&ConstId(9)));
     }
 }

@@ -1,4 +1,5 @@
 //! What the compiler's stages hand to each other.
 
 pub mod integer;
+pub mod dense;
 pub mod split;

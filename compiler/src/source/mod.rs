@@ -8,6 +8,8 @@ mod check;
 mod guard;
 mod probe;
 mod read;
+mod refuse;
+mod shapes;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ pub use prost::Message;
 use tract_onnx::prelude::{DatumType, Tensor};
 
 pub use guard::guarded;
-pub use probe::probe;
+pub use probe::{Sample, probe};
 pub use read::read;
 pub use tract_onnx::pb;
 

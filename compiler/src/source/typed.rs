@@ -127,8 +127,8 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
     }
     let same_type = facts.first().is_some_and(|f| node.outputs.iter().all(|o| o.fact.datum_type == f.datum_type));
     let idle = node.op_is::<Cast>() || matches!(&*node.op.name(), "Identity" | "Dropout");
-    // Training-mode Dropout is refused before parsing.
-    (idle && same_type && node.outputs.len() == 1).then_some(Kind::Identity)
+    let training = facts.get(2).is_some_and(|f| !f.konst.as_ref().is_some_and(|k| matches!(k.cast_to_scalar(), Ok(false))));
+    (idle && same_type && !training && node.outputs.len() == 1).then_some(Kind::Identity)
 }
 
 /// The window of a convolution or a pool on an input of this shape, padding resolved.
@@ -139,11 +139,12 @@ fn window(spec: &PoolSpec, x: &[usize]) -> Option<Window> {
     let pads = spec.computed_padding(x.get(2..)?);
     let (strides, dilations) = (spec.strides().to_vec(), spec.dilations().to_vec());
     if let PaddingSpec::ExplicitOnnxPool(_, _, true) = spec.padding {
-        let inside = |(a, p): (usize, &tract_core::ops::cnn::ComputedPaddedDim<usize>)| {
-            let end = (p.convoluted.checked_sub(1)? * strides[a]) + (spec.kernel_shape[a] - 1) * dilations[a];
-            (end < x[a + 2] + p.pad_before + p.pad_after).then_some(())
-        };
-        pads.iter().enumerate().map(inside).collect::<Option<()>>()?;
+        for (a, p) in pads.iter().enumerate() {
+            let end = p.convoluted.checked_sub(1)? * strides[a] + (spec.kernel_shape[a] - 1) * dilations[a];
+            if end >= x[a + 2] + p.pad_before + p.pad_after {
+                return None;
+            }
+        }
     }
     Some(Window {
         kernel: spec.kernel_shape.to_vec(),
@@ -152,4 +153,37 @@ fn window(spec: &PoolSpec, x: &[usize]) -> Option<Window> {
         pads_before: pads.iter().map(|p| p.pad_before).collect(),
         pads_after: pads.iter().map(|p| p.pad_after).collect(),
     })
+}
+
+/// A sentence about a node that the reader accepts although it has no meaning.
+pub(super) fn problem(model: &TypedModel, node: &TypedNode) -> Option<String> {
+    let facts = model.node_input_facts(node.id).ok()?;
+    let x = facts.first()?.shape.as_concrete()?;
+    let spec = node.op_as::<Conv>().map(|c| &c.pool_spec);
+    let spec = spec.or_else(|| node.op_as::<SumPool>().map(|p| &p.pool_spec));
+    let spec = spec.or_else(|| node.op_as::<tract_core::ops::cnn::MaxPool>().map(|p| &p.pool_spec));
+    if let Some(s) = spec {
+        let image = s.data_format.shape(x).ok()?;
+        let same = matches!(s.padding, PaddingSpec::SameUpper | PaddingSpec::SameLower);
+        for (a, (d, p)) in image.hw_dims().iter().zip(s.computed_padding(image.hw_dims())).enumerate() {
+            let span = (s.kernel_shape[a] - 1) * s.dilation(a) + 1;
+            if !same && span > d + p.pad_before + p.pad_after {
+                return Some(format!("node \"{}\": a window of {span} is larger than its input", node.name));
+            }
+        }
+    }
+    if let Some(g) = node.op_as::<Gather>() {
+        let d = *x.get(g.axis)? as i64;
+        let indices = facts.get(1)?.konst.as_ref()?.cast_to::<i64>().ok()?;
+        let view = indices.try_as_plain_ram().ok()?;
+        if view.as_slice::<i64>().ok()?.iter().any(|i| *i < -d || *i >= d) {
+            return Some(format!("node \"{}\": a Gather index lies outside its axis of {d}", node.name));
+        }
+    }
+    if let Some(s) = node.op_as::<tract_core::ops::nn::Softmax>() {
+        if s.axes.iter().any(|a| *a >= x.len()) {
+            return Some(format!("node \"{}\": the Softmax axis lies outside the tensor", node.name));
+        }
+    }
+    None
 }

@@ -84,7 +84,7 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             if let Ok(bundle) = decode(&bytes) {
-                prop_assert_eq!(encode(&bundle), bytes);
+                prop_assert_eq!(&encode(&bundle), &bytes);
             }
             let behind_version = [&[8, 1][..], &bytes].concat();
             if let Ok(bundle) = decode(&behind_version) {

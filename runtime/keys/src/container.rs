@@ -102,11 +102,6 @@ impl<'a> Parser<'a> {
         Ok(head.as_chunks().0)
     }
 
-    /// Bytes not read yet.
-    pub(crate) fn left(&self) -> usize {
-        self.rest.len()
-    }
-
     /// Ends the reading.
     pub(crate) fn finish(self) -> Result<(), StoreError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.at.corrupt("bytes after the end of the content")) }

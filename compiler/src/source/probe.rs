@@ -1,0 +1,58 @@
+//! Tries a local segment, and runs ONNX models for tests.
+
+use pponnx_plans::value::{DType, Shape};
+use tract_onnx::prelude::*;
+
+use super::guard::guarded;
+
+/// A tensor of the kind that crosses segments, as `f32`; other types hold the same numbers.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Element type in the model.
+    pub dtype: DType,
+    /// Shape.
+    pub shape: Shape,
+    /// Elements.
+    pub data: Vec<f32>,
+}
+
+/// Loads an ONNX model and runs it once.
+///
+/// # Errors
+/// What the reader or the operators say, panics included.
+pub fn probe(onnx: &[u8], inputs: &[Sample]) -> Result<Vec<Sample>, String> {
+    guarded(|| run(onnx, inputs)).and_then(|r| r.map_err(|e| format!("{e:#}")))
+}
+
+fn run(onnx: &[u8], inputs: &[Sample]) -> TractResult<Vec<Sample>> {
+    let plan = tract_onnx::onnx().model_for_read(&mut &onnx[..])?.into_optimized()?.into_runnable()?;
+    let tensors = inputs.iter().map(|s| {
+        let t = Tensor::from_shape(&s.shape.0, &s.data)?;
+        Ok(t.cast_to_dt(datum_type(s.dtype))?.into_owned().into_tvalue())
+    });
+    let outputs = plan.run(tensors.collect::<TractResult<TVec<_>>>()?)?;
+    let sample = |t: TValue| {
+        let cast = t.cast_to::<f32>()?;
+        let data = cast.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+        let dtype = super::dtype_of(t.datum_type()).unwrap_or(DType::F32);
+        Ok(Sample { dtype, shape: Shape(t.shape().to_vec()), data })
+    };
+    outputs.into_iter().map(sample).collect()
+}
+
+fn datum_type(dtype: DType) -> DatumType {
+    match dtype {
+        DType::Bool => DatumType::Bool,
+        DType::U8 => DatumType::U8,
+        DType::I8 => DatumType::I8,
+        DType::U16 => DatumType::U16,
+        DType::I16 => DatumType::I16,
+        DType::U32 => DatumType::U32,
+        DType::I32 => DatumType::I32,
+        DType::U64 => DatumType::U64,
+        DType::I64 => DatumType::I64,
+        DType::F16 => DatumType::F16,
+        DType::F32 => DatumType::F32,
+        DType::F64 => DatumType::F64,
+    }
+}

@@ -1,0 +1,285 @@
+//! The integrity check of linear maps (`protocol.md`, section 4), and the only maker of [`Verified`].
+//!
+//! For a secret `v` and `c = L^T v` over F_p, p = `2^61 - 1`, the device tests `<v, z> = sum_i <c_i, x_i>` on signed
+//! integers. Residues differ from the true result by less than `2^k < p` in magnitude, so a wrong one is wrong modulo
+//! p as well, and passes with probability at most `2/p` (`v` is a product of channel and position factors).
+//!
+//! **Invariant**: the check is exact and covers every element; no tolerance, no sampling, no early exit on part of it.
+
+use std::collections::BTreeMap;
+
+use pponnx_kernels::Kernels;
+use pponnx_keys::{CheckData, MapCheck, Part};
+use pponnx_plans::map::{CheckForm, LinearMap, MapOp};
+use pponnx_plans::plan::Bundle;
+use pponnx_plans::reference::linear;
+use pponnx_plans::reference::scalar::{Fp, Scalar};
+use pponnx_plans::reference::tensor::Tensor;
+use pponnx_plans::valid::ValidBundle;
+use pponnx_plans::value::{MapId, Shape, ValueId};
+use zeroize::Zeroizing;
+
+use crate::error::EngineError;
+use crate::memory::Encoded;
+use crate::plan::CheckSite;
+
+/// A value that passed the integrity check. Only [`CheckMaterial`] makes one, and `decode` takes nothing else.
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// The checked value.
+    pub fn value(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The form of check data that a map gets; the compact forms speak of a map that is one operation on one input.
+pub(crate) fn form_of(bundle: &Bundle, map: &LinearMap) -> CheckForm {
+    if map.inputs.len() != 1 || map.output != ValueId(1) {
+        return CheckForm::Full;
+    }
+    map.check_form(|c| bundle.constants.get(c.index()).map(|d| &d.shape))
+}
+
+/// The number of a form in check files.
+pub(crate) fn form_code(form: CheckForm) -> u8 {
+    match form {
+        CheckForm::Full => 0,
+        CheckForm::ConvRankOne => 1,
+        CheckForm::MatMulRankOne => 2,
+    }
+}
+
+/// How `v = a (x) beta` lies over a map's result: index `(o, c, i)` has `v = a[c] * beta[o * inner + i]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) outer: usize,
+    pub(crate) channels: usize,
+    pub(crate) inner: usize,
+}
+
+impl Layout {
+    /// Channels are the last axis of matrix products and of results with less than three axes, else axis 1.
+    pub(crate) fn new(form: CheckForm, out: &Shape) -> Layout {
+        let last = match form {
+            CheckForm::MatMulRankOne => true,
+            CheckForm::ConvRankOne => false,
+            CheckForm::Full => out.rank() < 3,
+        };
+        match out.0.as_slice() {
+            [n, c, rest @ ..] if !last => Layout { outer: *n, channels: *c, inner: rest.iter().product() },
+            [lead @ .., n] => Layout { outer: lead.iter().product(), channels: *n, inner: 1 },
+            [] => Layout { outer: 1, channels: 1, inner: 1 },
+        }
+    }
+
+    pub(crate) fn positions(&self) -> usize {
+        self.outer * self.inner
+    }
+
+    fn len(&self) -> usize {
+        self.positions() * self.channels
+    }
+
+    /// `v` written out.
+    pub(crate) fn vector(&self, a: &[u64], beta: &[u64]) -> Vec<Fp> {
+        let rows = beta.chunks(self.inner.max(1));
+        rows.flat_map(|row| a.iter().flat_map(move |a| row.iter().map(move |b| Fp::new(*a).mul(Fp::new(*b))))).collect()
+    }
+
+    /// `sum a[c] * beta[o * inner + i] * x[o, c, i]`, given the inner product of field elements and integers.
+    fn product<T>(&self, a: &[u64], beta: &[u64], x: &[T], dot: impl Fn(&[u64], &[T]) -> Fp) -> Fp {
+        let mut sum = Fp::ZERO;
+        if self.inner == 1 {
+            for (b, row) in beta.iter().zip(x.chunks(self.channels.max(1))) {
+                sum = sum.add(Fp::new(*b).mul(dot(a, row)));
+            }
+            return sum;
+        }
+        let entry = self.channels * self.inner;
+        for (b, x) in beta.chunks(self.inner.max(1)).zip(x.chunks(entry.max(1))) {
+            for (a, row) in a.iter().zip(x.chunks(self.inner.max(1))) {
+                sum = sum.add(Fp::new(*a).mul(dot(b, row)));
+            }
+        }
+        sum
+    }
+}
+
+/// The right side `c` of one map.
+enum Right {
+    /// One element of F_p for each input element, per input.
+    Flat(Vec<Zeroizing<Vec<u64>>>),
+    /// `c = g (x) beta` for the single input: a matrix product, or a convolution with windows of one pixel.
+    Product { layout: Layout, g: Zeroizing<Vec<u64>> },
+}
+
+struct MapMaterial {
+    layout: Layout,
+    a: Zeroizing<Vec<u64>>,
+    beta: Zeroizing<Vec<u64>>,
+    right: Right,
+}
+
+/// Check vectors of a bundle, ready for use. Secret: neither `Clone` nor `Debug`.
+pub struct CheckMaterial {
+    digest: [u8; 32],
+    maps: BTreeMap<MapId, MapMaterial>,
+}
+
+impl CheckMaterial {
+    /// Expands the check data of a device: regenerates `a` and `beta` of each map from the secret and brings compact
+    /// convolution data to one element an input element (8 bytes each).
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if the data are not those of this bundle.
+    pub fn load(bundle: &ValidBundle, data: &CheckData) -> Result<CheckMaterial, EngineError> {
+        let digest = *bundle.digest();
+        if data.bundle != digest {
+            return Err(EngineError::mismatch("the check data belong to another bundle; copy the device folder whole"));
+        }
+        let mut maps = BTreeMap::new();
+        for check in &data.maps {
+            let map = bundle.maps.get(check.map as usize);
+            let map = map.ok_or_else(|| wrong(check.map, "the bundle has no such map"))?;
+            let form = form_of(bundle, map);
+            if check.form != form_code(form) {
+                return Err(wrong(check.map, "another form of check data"));
+            }
+            let shapes = linear::shapes(map, |c| bundle.constants.get(c.index()).map(|d| &d.shape));
+            let shapes = shapes.map_err(|e| wrong(check.map, &e.to_string()))?;
+            let out = shapes.get(map.output.index()).ok_or_else(|| wrong(check.map, "no result"))?;
+            let layout = Layout::new(form, out);
+            let part = |part, n| data.secret.elements(&digest, check.map, part, n);
+            let a = part(Part::Channels, layout.channels);
+            let beta = part(Part::Positions, layout.positions());
+            let right = match form {
+                CheckForm::Full => flat(map, check)?,
+                CheckForm::MatMulRankOne => {
+                    let k = map.inputs[0].0.last().copied().unwrap_or(1);
+                    let layout = Layout { outer: layout.outer, channels: k, inner: 1 };
+                    Right::Product { layout, g: stored(check, 0, k)? }
+                }
+                CheckForm::ConvRankOne => conv(bundle, map, out, layout, check, &beta)?,
+            };
+            maps.insert(MapId(check.map), MapMaterial { layout, a, beta, right });
+        }
+        Ok(CheckMaterial { digest, maps })
+    }
+
+    /// Digest of the bundle.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Tests `z`, signed integers in the shape of the map's result, against the map's encoded inputs.
+    ///
+    /// # Errors
+    /// [`EngineError::IntegrityCheckFailed`] if they disagree.
+    pub(crate) fn check(
+        &self,
+        map: MapId,
+        inputs: &[&Encoded],
+        z: Vec<i64>,
+        site: &CheckSite,
+        kernels: Kernels,
+    ) -> Result<Verified<Vec<i64>>, EngineError> {
+        let material = self.maps.get(&map).ok_or_else(|| wrong(map.0, "they are missing"))?;
+        let MapMaterial { layout, a, beta, right } = material;
+        if z.len() != layout.len() {
+            return Err(wrong(map.0, "the result has another size"));
+        }
+        let left = layout.product(a, beta, &z, |c, z| Fp::new(kernels.dot_p61_i64(c, z)));
+        let right = match (right, inputs) {
+            (Right::Flat(cs), inputs) if cs.len() == inputs.len() => {
+                let mut sum = Fp::ZERO;
+                for (c, x) in cs.iter().zip(inputs) {
+                    if c.len() != x.x.len() {
+                        return Err(wrong(map.0, "an input has another size"));
+                    }
+                    sum = sum.add(Fp::new(kernels.dot_p61_i32(c, &x.x)));
+                }
+                sum
+            }
+            (Right::Product { layout, g }, [x]) if layout.len() == x.x.len() => {
+                layout.product(g, beta, &x.x, |c, x| Fp::new(kernels.dot_p61_i32(c, x)))
+            }
+            _ => return Err(wrong(map.0, "the inputs are others")),
+        };
+        if left != right {
+            return Err(EngineError::IntegrityCheckFailed {
+                segment: site.segment.clone(),
+                map,
+                slot: site.slot,
+                blame: site.blame,
+            });
+        }
+        Ok(Verified(z))
+    }
+}
+
+fn wrong(map: u32, what: &str) -> EngineError {
+    EngineError::mismatch(format!("check data of map ${map}: {what}; make the bundle's keys again with `pponnx keygen`"))
+}
+
+/// The stored vector of one input, which must have `n` elements.
+fn stored(check: &MapCheck, input: usize, n: usize) -> Result<Zeroizing<Vec<u64>>, EngineError> {
+    match check.inputs.get(input) {
+        Some(c) if c.len() == n => Ok(Zeroizing::new(c.clone())),
+        _ => Err(wrong(check.map, "another number of elements")),
+    }
+}
+
+fn flat(map: &LinearMap, check: &MapCheck) -> Result<Right, EngineError> {
+    if check.inputs.len() != map.inputs.len() {
+        return Err(wrong(check.map, "another number of inputs"));
+    }
+    let all = map.inputs.iter().enumerate().map(|(i, shape)| stored(check, i, shape.len()));
+    Ok(Right::Flat(all.collect::<Result<_, _>>()?))
+}
+
+/// `c` of a convolution: the transposed convolution of `beta` with G, one channel at a time.
+fn conv(
+    bundle: &Bundle,
+    map: &LinearMap,
+    out: &Shape,
+    layout: Layout,
+    check: &MapCheck,
+    beta: &[u64],
+) -> Result<Right, EngineError> {
+    let [MapOp::Conv { x, w, strides, dilations, pads_before, pads_after, .. }] = map.ops.as_slice() else {
+        return Err(wrong(check.map, "not a convolution"));
+    };
+    let weights = bundle.constants.get(w.index()).map(|d| d.shape.0.as_slice());
+    let (Some([_, _, kernel @ ..]), [n, channels, ..]) = (weights, map.inputs[0].0.as_slice()) else {
+        return Err(wrong(check.map, "not a convolution"));
+    };
+    let taps: usize = kernel.iter().product();
+    let g = stored(check, 0, channels * taps)?;
+    let still = strides.iter().all(|s| *s == 1) && pads_before.iter().chain(pads_after).all(|p| *p == 0);
+    if taps == 1 && still {
+        let layout = Layout { outer: layout.outer, channels: *channels, inner: layout.inner };
+        return Ok(Right::Product { layout, g });
+    }
+    let op: MapOp<()> = MapOp::Conv {
+        x: *x,
+        w: (),
+        strides: strides.clone(),
+        dilations: dilations.clone(),
+        pads_before: pads_before.clone(),
+        pads_after: pads_after.clone(),
+        groups: *channels,
+    };
+    let mut weights = vec![*channels, 1];
+    weights.extend(kernel);
+    let weights = Tensor { shape: Shape(weights), data: g.iter().map(|e| Fp::new(*e)).collect::<Vec<Fp>>() };
+    let mut shape = vec![*n, *channels];
+    shape.extend(&out.0[2..]);
+    let rows = beta.chunks(layout.inner.max(1));
+    let data = rows.flat_map(|row| (0..*channels).flat_map(move |_| row.iter().map(|b| Fp::new(*b)))).collect();
+    let v = Tensor { shape: Shape(shape), data };
+    let c = linear::step_adjoint(&op, &v, &[&map.inputs[0]], Some(&weights));
+    let c = c.map_err(|e| wrong(check.map, &e.to_string()))?;
+    let c = c.first().map(|c| c.data.iter().map(|e| e.value()).collect::<Vec<u64>>()).unwrap_or_default();
+    Ok(Right::Flat(vec![Zeroizing::new(c)]))
+}

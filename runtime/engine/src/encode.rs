@@ -1,0 +1,52 @@
+//! Real numbers to integers, with the exponents of this request.
+
+use pponnx_kernels::Kernels;
+use pponnx_plans::plan::Range;
+use pponnx_plans::reference::number::{self, NumberError};
+use pponnx_plans::value::Shape;
+
+use crate::error::EngineError;
+use crate::memory::Encoded;
+use crate::plan::Prepared;
+use crate::value::TensorValue;
+
+/// Chooses one exponent a group and encodes (`numbers-and-kernels.md`, section 1). Equal to
+/// [`number::exponents`] and [`number::encode`] bit for bit.
+///
+/// # Errors
+/// [`EngineError::NotFinite`], with the names in `step`, if the tensor holds NaN or infinity.
+pub(crate) fn encode(
+    x: &TensorValue,
+    groups: usize,
+    range: &Range,
+    kernels: Kernels,
+    step: &Prepared,
+) -> Result<Encoded, EngineError> {
+    let site = step.encode_site()?;
+    let data = x.as_f32().ok_or_else(|| EngineError::mismatch("encode of a tensor that is not f32"))?;
+    let shape = x.shape();
+    let exponents = number::exponents(data, shape, groups, range).map_err(|e| match e {
+        NumberError::NotFinite => EngineError::NotFinite { segment: site.segment.clone(), input: site.input.clone() },
+        NumberError::NoExponent { .. } | NumberError::Shape(_) => {
+            EngineError::InvalidInput { name: site.input.clone(), what: format!("segment {}: {e}", site.segment) }
+        }
+    })?;
+    let mut out = vec![0i32; data.len()];
+    let block = block(shape, groups);
+    for (i, (from, to)) in data.chunks(block).zip(out.chunks_mut(block)).enumerate() {
+        let a = exponents.get(i % groups.max(1)).copied().unwrap_or(0);
+        kernels.encode(from, a, to);
+    }
+    Ok(Encoded { x: out, exponents, shape: shape.clone() })
+}
+
+/// Elements of one group in one batch entry, which lie together: groups part axis 1, and a tensor without one has a
+/// single group.
+fn block(shape: &Shape, groups: usize) -> usize {
+    let entry = match shape.0.as_slice() {
+        [] => 1,
+        [n] => *n,
+        [_, rest @ ..] => rest.iter().product(),
+    };
+    (entry / groups.max(1)).max(1)
+}
