@@ -1,5 +1,6 @@
 //! The one error type of the commands: a diagnostic and the exit code it leads to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ pub struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// Stable dotted code, such as `pponnx::config::unknown-key`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// One sentence: what is wrong, and where.
     pub message: String,
     /// What to do about it.
@@ -32,10 +33,10 @@ pub type Outcome<T> = Result<T, Box<Failure>>;
 
 impl Failure {
     /// A failure without help.
-    pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Failure {
+    pub fn new(exit: Exit, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Failure {
         Failure {
             exit,
-            code,
+            code: code.into(),
             message: message.into(),
             help: None,
             source: None,
@@ -75,7 +76,7 @@ impl Failure {
     /// The object under `error` in `--json` output.
     pub fn json(&self) -> serde_json::Value {
         let mut object = self.details.clone();
-        object.insert("code".into(), self.code.into());
+        object.insert("code".into(), self.code.as_ref().into());
         object.insert("exit".into(), (self.exit as u8).into());
         object.insert("kind".into(), self.exit.name().into());
         object.insert("message".into(), self.message.clone().into());
@@ -104,7 +105,7 @@ impl std::error::Error for Failure {}
 
 impl Diagnostic for Failure {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.code))
+        Some(Box::new(self.code.as_ref()))
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {

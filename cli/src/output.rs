@@ -129,7 +129,7 @@ pub fn top(value: &TensorValue) -> Option<Vec<(usize, f64)>> {
 }
 
 /// Whether a tensor looks like one row of class scores: `[1, N]` or `[N]`, and axes of 1 behind.
-fn is_classes(value: &TensorValue) -> bool {
+pub fn is_classes(value: &TensorValue) -> bool {
     let longer: Vec<&usize> = value.shape().0.iter().filter(|d| **d != 1).collect();
     longer.len() == 1 && value.shape().rank() <= 4 && !matches!(value.elements(), Elements::Bool(_))
 }

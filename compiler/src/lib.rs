@@ -11,3 +11,7 @@ pub mod report;
 pub mod schemes;
 pub mod diag;
 pub mod source;
+pub mod cut;
+pub mod front;
+pub mod import;
+pub mod ops;

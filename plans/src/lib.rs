@@ -18,6 +18,7 @@ pub mod plan;
 pub mod reference;
 mod roles;
 pub mod text;
+pub mod valid;
 pub mod value;
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct DeviceEntry {
     /// A name for logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its number, in hex: names its key and stock files.
+    /// Its number, 32 hex digits: names its key and stock files.
     #[serde(serialize_with = "super::plainly")]
     pub id: Spanned<String>,
     /// Fingerprint of its public key.
@@ -136,7 +136,7 @@ pub struct KnownDevice {
     /// For logs.
     pub name: String,
     /// Its number.
-    pub id: Vec<u8>,
+    pub id: [u8; 16],
     /// Fingerprint of its key.
     pub pin: Pin,
 }
@@ -252,16 +252,16 @@ fn devices(source: &Source, file: &EdgeFile) -> Outcome<Vec<KnownDevice>> {
     let mut devices = Vec::new();
     for entry in &file.device {
         let text = entry.id.get_ref();
-        let Some(id) = super::unhex(text).filter(|id| !id.is_empty()) else {
+        let Some(id) = super::unhex(text).and_then(|id| <[u8; 16]>::try_from(id).ok()) else {
             return Err(source.complain(
                 &entry.id,
                 "pponnx::config::device",
-                format!("device number `{text}` is not hex"),
+                format!("device number `{text}` is not 32 hex digits"),
                 "copy it from the edge.toml that `pponnx compile` wrote",
             ));
         };
         let name = entry.name.clone().unwrap_or_else(|| text.clone());
-        if ids.insert(id.clone(), ()).is_some() {
+        if ids.insert(id, ()).is_some() {
             return Err(source.complain(
                 &entry.id,
                 "pponnx::config::device",
@@ -298,13 +298,19 @@ file = "identity"
 file = "edge.plan"
 keys = "keys"
 [[device]]
-id = "00ff"
-pin = "0101010101010101010101010101010101010101010101010101010101010101"
+id = "000102030405060708090a0b0c0d0eff"
+pin = "pponnx-pin:0101010101010101010101010101010101010101010101010101010101010101"
 [[edge]]
 role = "edge-a"
 address = "127.0.0.1:7101"
-pin = "0202020202020202020202020202020202020202020202020202020202020202"
+pin = "pponnx-pin:0202020202020202020202020202020202020202020202020202020202020202"
 "#;
+
+    const TWICE: &str = r#"
+[[device]]
+id = "000102030405060708090A0B0C0D0EFF"
+pin = "pponnx-pin:0303030303030303030303030303030303030303030303030303030303030303"
+[[edge]]"#;
 
     fn read(text: &str) -> Outcome<EdgeConfig> {
         let dir = tempfile::tempdir().unwrap();
@@ -317,16 +323,17 @@ pin = "0202020202020202020202020202020202020202020202020202020202020202"
     fn defaults_are_filled_in() {
         let config = read(EDGE_B).unwrap();
         assert_eq!((config.role, config.prefetch), (EdgeRole::EdgeB, 4));
-        assert_eq!(config.devices[0].id, [0, 255]);
-        assert_eq!(config.devices[0].name, "00ff");
+        assert_eq!(config.devices[0].id[..2], [0, 1]);
+        assert_eq!(config.devices[0].name, "000102030405060708090a0b0c0d0eff");
         assert_eq!(config.edge_a.unwrap().address, "127.0.0.1:7101");
     }
 
     #[test]
     fn each_flaw_is_refused() {
         for (from, to, code) in [
-            ("id = \"00ff\"", "id = \"00f\"", "pponnx::config::device"),
+            ("0d0eff", "0d0ef", "pponnx::config::device"),
             ("[[edge]]", "[[device]]\nid = \"00FF\"\npin = \"03\"\n[[edge]]", "pponnx::config::syntax"),
+            ("[[edge]]", TWICE, "pponnx::config::device"),
             (&"02".repeat(32), &"01".repeat(32), "pponnx::config::device"),
             ("role = \"edge-a\"", "role = \"edge-b\"", "pponnx::config::edge-twice"),
             ("address = \"127.0.0.1:7101\"", "", "pponnx::config::missing-key"),

@@ -99,19 +99,13 @@ impl Source {
     }
 }
 
-/// Fingerprint of a public key: 32 bytes, written as 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Fingerprint of a public key, in files as [`pponnx_net::Pin`] writes it: `pponnx-pin:` and 64 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pin(pub [u8; 32]);
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&pponnx_net::Pin(self.0), f)
     }
 }
 
@@ -124,10 +118,7 @@ impl Serialize for Pin {
 impl<'de> Deserialize<'de> for Pin {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Pin, D::Error> {
         let text = String::deserialize(deserializer)?;
-        unhex(&text)
-            .and_then(|b| <[u8; 32]>::try_from(b).ok())
-            .map(Pin)
-            .ok_or_else(|| serde::de::Error::custom("a pin is 64 hex digits"))
+        text.parse::<pponnx_net::Pin>().map(|pin| Pin(pin.0)).map_err(serde::de::Error::custom)
     }
 }
 

@@ -34,12 +34,22 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The shape, unless it is a picture.
-    pub fn shape(&self) -> Option<&Shape> {
+    /// The tensor, unless it is a picture.
+    pub fn tensor(&self) -> Option<&TensorValue> {
         match &self.content {
-            Content::Tensor(t) => Some(t.shape()),
+            Content::Tensor(t) => Some(t),
             Content::Picture(_) => None,
         }
+    }
+
+    /// The name the file or the user gave it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The shape, unless it is a picture.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.tensor().map(TensorValue::shape)
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod integer;
 pub mod dense;
+pub mod graph;
 pub mod split;

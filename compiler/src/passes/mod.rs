@@ -2,3 +2,6 @@
 
 pub mod quantise;
 pub mod rows;
+pub mod classify;
+pub mod fold;
+pub mod split;

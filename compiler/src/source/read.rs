@@ -301,7 +301,7 @@ impl Translate<InferenceFact, Box<dyn InferenceOp>, TypedFact, Box<dyn TypedOp>>
     ) -> TractResult<TVec<OutletId>> {
         let old = target.nodes().len();
         let known = node.outputs.iter().all(|o| o.fact.value.is_concrete());
-        let stateless = node.op.state(&tract_core::ops::EvalContext::out_of_plan())?.is_none();
+        let stateless = node.op.state(&EvalContext::out_of_plan())?.is_none();
         let outlets = if known && stateless && !InferenceModel::is_source(&node.op) {
             let constant = |(i, o): (usize, &Outlet_)| {
                 let value = o.fact.value.concretize().context("a known value")?;

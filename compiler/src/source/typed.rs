@@ -120,7 +120,7 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
         return g.output_type.is_none().then_some(Kind::Gather(g.axis));
     }
     if let Some(t) = node.op_as::<Tile>() {
-        return Some(Kind::Tile(t.multipliers.iter().map(|m| m.to_usize()).collect::<TractResult<_>>().ok()?));
+        return Some(Kind::Tile(t.multipliers.iter().map(|m| m.to_usize().ok()).collect::<Option<_>>()?));
     }
     if node.op_is::<MultiBroadcastTo>() {
         return Some(Kind::Broadcast);

@@ -49,7 +49,10 @@ impl<'a> Cursor<'a> {
         let split = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
         let Some((head, rest)) = split else {
             let left = self.rest.len();
-            return Err(FormatError::Corrupt(format!("a field at byte {} has {n} bytes, {left} are left", self.at)));
+            return Err(FormatError::Corrupt(format!(
+                "a field at byte {} has {n} bytes, {left} are left",
+                self.at
+            )));
         };
         self.rest = rest;
         self.at += head.len();
@@ -66,7 +69,10 @@ impl<'a> Cursor<'a> {
                 return Ok(value);
             }
         }
-        Err(FormatError::Corrupt(format!("an overlong number ends at byte {}", self.at)))
+        Err(FormatError::Corrupt(format!(
+            "an overlong number ends at byte {}",
+            self.at
+        )))
     }
 }
 
@@ -77,7 +83,11 @@ impl<'a> Cursor<'a> {
 pub(super) fn count(bytes: &[u8]) -> Result<usize, FormatError> {
     if bytes.len() > MAX_BYTES {
         let (found, limit) = (bytes.len() as u64, MAX_BYTES as u64);
-        return Err(FormatError::TooLarge { what: "bytes of the bundle", found, limit });
+        return Err(FormatError::TooLarge {
+            what: "bytes of the bundle",
+            found,
+            limit,
+        });
     }
     let mut count = 0;
     walk(&mut Cursor::new(bytes), BUNDLE, &mut count)?;
@@ -98,18 +108,29 @@ fn walk(cursor: &mut Cursor<'_>, nests: &[Nest], count: &mut usize) -> Result<()
                 let len = cursor.varint()?;
                 let at = cursor.at;
                 let body = cursor.take(len)?;
-                let Some(Nest(_, inner)) = nests.iter().find(|nest| nest.0 == key >> 3) else { continue };
+                let Some(Nest(_, inner)) = nests.iter().find(|nest| nest.0 == key >> 3) else {
+                    continue;
+                };
                 *count += 1;
                 if *count > MAX_MESSAGES {
                     let (found, limit) = (*count as u64, MAX_MESSAGES as u64);
-                    return Err(FormatError::TooLarge { what: "entries of the bundle", found, limit });
+                    return Err(FormatError::TooLarge {
+                        what: "entries of the bundle",
+                        found,
+                        limit,
+                    });
                 }
                 walk(&mut Cursor { rest: body, at }, inner, count)?;
             }
             5 => {
                 cursor.take(4)?;
             }
-            kind => return Err(FormatError::Corrupt(format!("a field of kind {kind} at byte {}", cursor.at))),
+            kind => {
+                return Err(FormatError::Corrupt(format!(
+                    "a field of kind {kind} at byte {}",
+                    cursor.at
+                )));
+            }
         }
     }
     Ok(())
@@ -131,11 +152,17 @@ mod tests {
 
     /// The count by the types of the crate, from which the nesting table must not stray.
     fn expected(b: &Bundle) -> usize {
-        let maps: usize =
-            b.maps.iter().map(|m| 1 + m.inputs.len() + m.ops.iter().map(|o| operation(&o.fields())).sum::<usize>()).sum();
+        let maps: usize = b
+            .maps
+            .iter()
+            .map(|m| 1 + m.inputs.len() + m.ops.iter().map(|o| operation(&o.fields())).sum::<usize>())
+            .sum();
         let ranges: usize = b.ranges.iter().map(|r| 1 + 2 * r.bounds.len()).sum();
         let steps = |p: &crate::plan::Program| -> usize {
-            p.steps.iter().map(|s| 1 + operation(&s.op.fields()) + s.results.len()).sum()
+            p.steps
+                .iter()
+                .map(|s| 1 + operation(&s.op.fields()) + s.results.len())
+                .sum()
         };
         let programs: usize = b.programs.iter().map(|p| 1 + p.params.len() + steps(p)).sum();
         2 + b.inputs.len() + b.outputs.len() + b.constants.len() + b.slots.len() + maps + ranges + programs

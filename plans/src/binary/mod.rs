@@ -57,12 +57,17 @@ fn check_version(bytes: &[u8]) -> Result<(), FormatError> {
     let mut cursor = limit::Cursor::new(bytes);
     // The first field is the version: tag 1, kind 0.
     if bytes.is_empty() || cursor.varint()? != 1 << 3 {
-        return Err(FormatError::Corrupt("the bundle does not begin with its version".into()));
+        return Err(FormatError::Corrupt(
+            "the bundle does not begin with its version".into(),
+        ));
     }
     let found = cursor.varint()?;
     if found != u64::from(FORMAT) {
         let found = u32::try_from(found).unwrap_or(u32::MAX);
-        return Err(FormatError::Version { found, supported: FORMAT });
+        return Err(FormatError::Version {
+            found,
+            supported: FORMAT,
+        });
     }
     Ok(())
 }
@@ -71,7 +76,11 @@ fn check_version(bytes: &[u8]) -> Result<(), FormatError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::map::MapOp;
+    use crate::op::Op;
+    use crate::plan::SlotKind;
     use crate::sample;
+    use crate::value::{ConstId, DType, Role};
     use proptest::prelude::*;
 
     proptest! {
@@ -122,7 +131,6 @@ mod tests {
         }
     }
 
-    /// The relay sample's bytes with one top-level field appended or changed.
     fn relay() -> Vec<u8> {
         encode(&sample::relay().0)
     }
@@ -149,9 +157,72 @@ mod tests {
     fn versions_are_told_apart() {
         let mut bytes = relay();
         bytes[1] = 2;
-        assert_eq!(decode(&bytes), Err(FormatError::Version { found: 2, supported: FORMAT }));
+        assert_eq!(
+            decode(&bytes),
+            Err(FormatError::Version {
+                found: 2,
+                supported: FORMAT
+            })
+        );
         assert!(matches!(decode(&[]), Err(FormatError::Corrupt(_))));
         assert!(matches!(decode(&relay()[2..]), Err(FormatError::Corrupt(_))));
+    }
+
+    /// Each row of the tables in the specification begins with code, name and fields.
+    #[test]
+    fn the_specification_lists_every_operation() {
+        let spec = include_str!("../../FORMAT.md");
+        let row = |code: u32, name: &str, fields: Vec<(&str, crate::field::Attr)>| {
+            let fields: Vec<_> = fields.iter().map(|(field, _)| format!("`{field}`")).collect();
+            let row = format!("\n| {code} | `{name}` | {} |", fields.join(", "));
+            assert!(spec.contains(&row), "FORMAT.md lacks the row {row}");
+        };
+        Op::TABLE
+            .iter()
+            .for_each(|(code, name)| row(*code, name, Op::signature(*code).unwrap()));
+        MapOp::<ConstId>::TABLE
+            .iter()
+            .for_each(|(c, name)| row(*c, name, MapOp::<ConstId>::signature(*c).unwrap()));
+        let rows = spec
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains(" | `") && !line.contains("---"));
+        let numbered = rows
+            .filter(|line| line[2..].starts_with(|c: char| c.is_ascii_digit()))
+            .count();
+        assert_eq!(numbered, Op::TABLE.len() + MapOp::<ConstId>::TABLE.len());
+    }
+
+    /// The codes of the binary form are positions in these lists: every variant stands in its list, once.
+    #[test]
+    fn codes_are_positions_in_the_lists() {
+        let position = |role: Role| match role {
+            Role::Offline => 0,
+            Role::Device => 1,
+            Role::EdgeA => 2,
+            Role::EdgeB => 3,
+        };
+        assert_eq!(Role::ALL.map(position), [0, 1, 2, 3]);
+        let position = |kind: SlotKind| match kind {
+            SlotKind::Upload => 0,
+            SlotKind::Download => 1,
+            SlotKind::Correction => 2,
+        };
+        assert_eq!(SlotKind::ALL.map(position), [0, 1, 2]);
+        let position = |dtype: DType| match dtype {
+            DType::Bool => 0,
+            DType::U8 => 1,
+            DType::I8 => 2,
+            DType::U16 => 3,
+            DType::I16 => 4,
+            DType::U32 => 5,
+            DType::I32 => 6,
+            DType::U64 => 7,
+            DType::I64 => 8,
+            DType::F16 => 9,
+            DType::F32 => 10,
+            DType::F64 => 11,
+        };
+        assert!(DType::ALL.map(position).into_iter().eq(0..12));
     }
 
     fn refused(change: impl FnOnce(&mut message::Bundle)) -> FormatError {
@@ -166,8 +237,14 @@ mod tests {
         assert_eq!(refused(|b| b.inputs[0].dtype = 12), unknown("element type", 12));
         assert_eq!(refused(|b| b.slots[0].kind = 3), unknown("kind of slot", 3));
         assert_eq!(refused(|b| b.programs[0].role = 4), unknown("role", 4));
-        assert_eq!(refused(|b| b.programs[1].params[0].kind = 5), unknown("kind of value", 5));
-        assert_eq!(refused(|b| b.programs[1].steps[0].op.as_mut().unwrap().code = 0), unknown("operation", 0));
+        assert_eq!(
+            refused(|b| b.programs[1].params[0].kind = 5),
+            unknown("kind of value", 5)
+        );
+        assert_eq!(
+            refused(|b| b.programs[1].steps[0].op.as_mut().unwrap().code = 0),
+            unknown("operation", 0)
+        );
         assert_eq!(refused(|b| b.maps[0].ops[0].code = 999), unknown("map operation", 999));
         let patch = |b: &mut message::Bundle| b.ranges[0].bounds[0].patch.as_mut().unwrap().kind = 3;
         assert_eq!(refused(patch), unknown("kind of patch", 3));

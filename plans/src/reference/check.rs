@@ -48,7 +48,7 @@ pub fn outer(form: CheckForm, shape: &Shape, a: &[Fp], beta: &[Fp]) -> Result<Te
     let mut data = Vec::with_capacity(shape.len());
     for beta in beta.chunks(inner.max(1)) {
         for a in a {
-            data.extend(beta.iter().map(|b| a.mul(*b)));
+            data.extend(beta.iter().map(|b| a.times(*b)));
         }
     }
     Tensor::new(shape.clone(), data)
@@ -111,12 +111,7 @@ where
 ///
 /// # Errors
 /// [`EvalError`] if the map has no rank-one form or G, `beta` and shapes do not fit it.
-pub fn expand<C>(
-    map: &LinearMap<C>,
-    weights: &Shape,
-    g: &Tensor<Fp>,
-    beta: &[Fp],
-) -> Result<Tensor<Fp>, EvalError> {
+pub fn expand<C>(map: &LinearMap<C>, weights: &Shape, g: &Tensor<Fp>, beta: &[Fp]) -> Result<Tensor<Fp>, EvalError> {
     g.checked()?;
     let unfit = |reason: &str| EvalError::Inputs { map: map.name.clone(), reason: reason.into() };
     let ([op], [x]) = (map.ops.as_slice(), map.inputs.as_slice()) else {
@@ -147,7 +142,7 @@ pub fn expand<C>(
                 return Err(unfit("G or beta does not fit it"));
             }
             for (row, b) in c.chunks_mut(k).zip(beta) {
-                row.iter_mut().zip(&g.data).for_each(|(c, g)| *c = g.mul(*b));
+                row.iter_mut().zip(&g.data).for_each(|(c, g)| *c = g.times(*b));
             }
         }
         _ => return Err(unfit("its check data is not of rank one")),

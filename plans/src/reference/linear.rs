@@ -366,9 +366,8 @@ fn dot<S: Weighted<W>, W: Copy>(x: &[S], w: &[W]) -> S {
 /// The windows of a convolution, its transpose (with input and output exchanged) or a pooling.
 pub(super) fn windows<C>(op: &MapOp<C>, x: &Shape, y: &Shape, kernel: &Shape) -> Windows {
     let (strides, dilations, before, input, output) = match op {
-        MapOp::Conv { strides, dilations, pads_before, .. } | MapOp::SumPool { strides, dilations, pads_before, .. } => {
-            (strides, dilations, pads_before, x, y)
-        }
+        MapOp::Conv { strides, dilations, pads_before, .. }
+        | MapOp::SumPool { strides, dilations, pads_before, .. } => (strides, dilations, pads_before, x, y),
         MapOp::ConvTranspose { strides, dilations, pads_before, .. } => (strides, dilations, pads_before, y, x),
         _ => return Windows::new(&[]),
     };

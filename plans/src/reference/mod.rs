@@ -11,11 +11,13 @@
 
 pub mod check;
 pub mod linear;
-mod moves;
+pub(crate) mod moves;
 pub mod number;
 pub mod run;
 pub mod scalar;
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 /// What can go wrong when a linear map is evaluated. A validated bundle with its constants causes none of these.

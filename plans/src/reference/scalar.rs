@@ -122,7 +122,7 @@ impl Fp {
 
     /// The product in the field.
     #[inline]
-    pub fn mul(self, other: Fp) -> Fp {
+    pub fn times(self, other: Fp) -> Fp {
         // Both factors are below 2^61, so each half of the product is too.
         let product = u128::from(self.0) * u128::from(other.0);
         let sum = (product as u64 & P61) + (product >> 61) as u64;
@@ -143,7 +143,7 @@ impl Scalar for Fp {
     }
     #[inline]
     fn mul_int(self, w: i64) -> Fp {
-        self.mul(Fp::from_int(w))
+        self.times(Fp::from_int(w))
     }
 }
 
@@ -163,7 +163,7 @@ field_weights!(i16, i32);
 impl Weighted<Fp> for Fp {
     #[inline]
     fn mul_add(self, x: Fp, w: Fp) -> Fp {
-        self.add(x.mul(w))
+        self.add(x.times(w))
     }
 }
 
@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn field_arithmetic_is_that_of_remainders() {
         let p = u128::from(P61);
-        let cases = [0, 1, 2, 3, P61 / 2, P61 - 2, P61 - 1, 0x1234_5678_9abc_def];
+        let cases = [0, 1, 2, 3, P61 / 2, P61 - 2, P61 - 1, 0x0123_4567_89ab_cdef];
         for a in cases {
             for b in cases {
                 let (x, y) = (Fp::new(a), Fp::new(b));
                 let (a, b) = (u128::from(a), u128::from(b));
                 assert_eq!(u128::from(x.add(y).value()), (a + b) % p);
                 assert_eq!(u128::from(x.sub(y).value()), (a + p - b) % p);
-                assert_eq!(u128::from(x.mul(y).value()), a * b % p);
+                assert_eq!(u128::from(x.times(y).value()), a * b % p);
             }
         }
         for v in [P61, P61 + 1, 2 * P61, u64::MAX, u64::MAX - 7] {
@@ -194,7 +194,7 @@ mod tests {
     fn signed_integers_reduce_like_euclid() {
         for v in [0, -1, 1, i64::MIN, i64::MAX, -(P61 as i64), P61 as i64 - 1] {
             assert_eq!(i128::from(Fp::from_int(v).value()), i128::from(v).rem_euclid(i128::from(P61)));
-            assert_eq!(Fp::new(5).mul_int(v), Fp::new(5).mul(Fp::from_int(v)));
+            assert_eq!(Fp::new(5).mul_int(v), Fp::new(5).times(Fp::from_int(v)));
         }
     }
 

@@ -1,6 +1,7 @@
-//! From text to a bundle.
+//! From text to a bundle: a method for each rule of the grammar.
 
-use super::lex::{Placed, TextError, Token, lex};
+use super::cursor::{Parser, Result, digits};
+use super::lex::Token;
 use crate::binary::FORMAT;
 use crate::constant::{ConstDecl, Digest};
 use crate::field::Attr;
@@ -9,19 +10,8 @@ use crate::op::Op;
 use crate::plan::{Bound, Bundle, Cost, Header, Patch, Port, Program, Range, Slot, SlotKind, Step};
 use crate::value::{ConstId, DType, MapId, Role, Shape, SlotId, ValueId, ValueType};
 
-type Result<T> = std::result::Result<T, TextError>;
-
-struct Parser {
-    tokens: Vec<Placed>,
-    at: usize,
-    end: Placed,
-}
-
 pub(super) fn bundle(text: &str) -> Result<Bundle> {
-    let mut tokens = lex(text)?;
-    // `lex` always ends with an end; the default only serves the type.
-    let end = tokens.pop().unwrap_or(Placed { token: Token::End, line: 1, column: 1 });
-    Parser { tokens, at: 0, end }.bundle()
+    Parser::new(text)?.bundle()
 }
 
 fn names(names: impl IntoIterator<Item = &'static str>) -> String {
@@ -29,102 +19,6 @@ fn names(names: impl IntoIterator<Item = &'static str>) -> String {
 }
 
 impl Parser {
-    fn peek_at(&self, ahead: usize) -> &Placed {
-        self.tokens.get(self.at + ahead).unwrap_or(&self.end)
-    }
-
-    fn peek(&self) -> &Placed {
-        self.peek_at(0)
-    }
-
-    fn is_sign(&self, c: char) -> bool {
-        self.peek().token == Token::Sign(c)
-    }
-
-    fn is_word(&self, ahead: usize, word: &str) -> bool {
-        matches!(&self.peek_at(ahead).token, Token::Word(w) if w == word)
-    }
-
-    fn step_if(&mut self, yes: bool) -> bool {
-        self.at += usize::from(yes);
-        yes
-    }
-
-    /// What `read` makes of the next token, or an error that names what was expected.
-    fn take<T>(&mut self, expected: impl Into<String>, read: impl FnOnce(&Token) -> Option<T>) -> Result<T> {
-        let next = self.peek();
-        let value = read(&next.token).ok_or_else(|| next.error(expected))?;
-        self.at += 1;
-        Ok(value)
-    }
-
-    fn sign(&mut self, c: char) -> Result<()> {
-        self.take(format!("`{c}`"), |t| (*t == Token::Sign(c)).then_some(()))
-    }
-
-    fn keyword(&mut self, word: &str) -> Result<()> {
-        self.take(format!("`{word}`"), |t| matches!(t, Token::Word(w) if w == word).then_some(()))
-    }
-
-    fn word<T>(&mut self, expected: impl Into<String>, read: impl FnOnce(&str) -> Option<T>) -> Result<T> {
-        self.take(expected, |t| match t {
-            Token::Word(w) => read(w),
-            _ => None,
-        })
-    }
-
-    fn quoted(&mut self) -> Result<String> {
-        self.take("a name in quotes", |t| match t {
-            Token::Quoted(text) => Some(text.clone()),
-            _ => None,
-        })
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        self.word("a number below 2^64", digits)
-    }
-
-    fn size(&mut self) -> Result<usize> {
-        self.word(format!("a number below 2^{}", usize::BITS), |w| digits(w).and_then(|n| usize::try_from(n).ok()))
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        self.word("a number below 2^32", |w| digits(w).and_then(|n| u32::try_from(n).ok()))
-    }
-
-    fn handle(&mut self, expected: impl Into<String>, sigil: char) -> Result<u32> {
-        self.take(expected, |t| match t {
-            Token::Handle(s, text) if *s == sigil => digits(text).and_then(|n| u32::try_from(n).ok()),
-            _ => None,
-        })
-    }
-
-    /// The handle of a definition: handles are given out in order.
-    fn defines(&mut self, sigil: char, next: usize) -> Result<()> {
-        let expected = format!("`{sigil}{next}`");
-        self.take(expected, |t| match t {
-            Token::Handle(s, text) if *s == sigil => (digits(text)? == next as u64).then_some(()),
-            _ => None,
-        })
-    }
-
-    fn list<T>(&mut self, item: impl Fn(&mut Parser) -> Result<T>) -> Result<Vec<T>> {
-        self.sign('[')?;
-        let mut items = Vec::new();
-        if self.step_if(self.is_sign(']')) {
-            return Ok(items);
-        }
-        loop {
-            items.push(item(self)?);
-            if self.step_if(self.is_sign(']')) {
-                return Ok(items);
-            }
-            if !self.step_if(self.is_sign(',')) {
-                return Err(self.peek().error("`,` or `]`"));
-            }
-        }
-    }
-
     fn shape(&mut self) -> Result<Shape> {
         self.list(Parser::size).map(Shape)
     }
@@ -139,7 +33,10 @@ impl Parser {
     }
 
     fn role(&mut self) -> Result<Role> {
-        self.word(format!("a role ({})", names(Role::ALL.map(Role::name))), Role::from_name)
+        self.word(
+            format!("a role ({})", names(Role::ALL.map(Role::name))),
+            Role::from_name,
+        )
     }
 
     fn value(&mut self) -> Result<ValueId> {
@@ -163,7 +60,10 @@ impl Parser {
                 _ => None,
             }
         };
-        let kind = self.word("a type (`x`, an element type, or `z`, `y`, `c` with a width, like `z32`)", kind)?;
+        let kind = self.word(
+            "a type (`x`, an element type, or `z`, `y`, `c` with a width, like `z32`)",
+            kind,
+        )?;
         self.shape().map(kind)
     }
 
@@ -207,7 +107,9 @@ impl Parser {
 
     fn header(&mut self) -> Result<Header> {
         self.keyword("bundle")?;
-        self.word(format!("format version {FORMAT}"), |w| (digits(w)? == u64::from(FORMAT)).then_some(()))?;
+        self.word(format!("format version {FORMAT}"), |w| {
+            (digits(w)? == u64::from(FORMAT)).then_some(())
+        })?;
         self.keyword("model")?;
         let (model, model_digest) = (self.quoted()?, self.digest()?);
         self.keyword("scheme")?;
@@ -218,24 +120,39 @@ impl Parser {
         let suite = self.quoted()?;
         self.keyword("total-mult-adds")?;
         let total_mult_adds = self.u64()?;
-        Ok(Header { model, model_digest, scheme, precision, suite, total_mult_adds })
+        Ok(Header {
+            model,
+            model_digest,
+            scheme,
+            precision,
+            suite,
+            total_mult_adds,
+        })
     }
 
     /// An input or output; its keyword is the next token. So it is for the entries below.
     fn port(&mut self) -> Result<Port> {
-        self.at += 1;
-        Ok(Port { name: self.quoted()?, dtype: self.dtype()?, shape: self.shape()? })
+        self.skip();
+        Ok(Port {
+            name: self.quoted()?,
+            dtype: self.dtype()?,
+            shape: self.shape()?,
+        })
     }
 
     fn constant(&mut self, number: usize) -> Result<ConstDecl> {
-        self.at += 1;
+        self.skip();
         self.defines('@', number)?;
         let (dtype, shape) = (self.dtype()?, self.shape()?);
-        Ok(ConstDecl { digest: self.digest()?, dtype, shape })
+        Ok(ConstDecl {
+            digest: self.digest()?,
+            dtype,
+            shape,
+        })
     }
 
     fn map(&mut self, number: usize) -> Result<LinearMap> {
-        self.at += 1;
+        self.skip();
         self.defines('$', number)?;
         let name = self.quoted()?;
         self.sign('{')?;
@@ -246,7 +163,9 @@ impl Parser {
         }
         while !self.step_if(self.is_word(0, "return")) {
             if !matches!(self.peek().token, Token::Handle('%', _)) {
-                return Err(self.peek().error(format!("`%{}` or `return`", inputs.len() + ops.len())));
+                return Err(self
+                    .peek()
+                    .error(format!("`%{}` or `return`", inputs.len() + ops.len())));
             }
             self.defines('%', inputs.len() + ops.len())?;
             self.sign('=')?;
@@ -254,20 +173,32 @@ impl Parser {
         }
         let output = self.value()?;
         self.sign('}')?;
-        Ok(LinearMap { name, inputs, ops, output })
+        Ok(LinearMap {
+            name,
+            inputs,
+            ops,
+            output,
+        })
     }
 
     fn slot(&mut self, number: usize) -> Result<Slot> {
-        self.at += 1;
+        self.skip();
         self.defines('#', number)?;
         let expected = format!("a kind of slot ({})", names(SlotKind::ALL.map(SlotKind::name)));
         let kind = self.word(expected, SlotKind::from_name)?;
-        let k = self.word("a ring, like `z32`", |w| u32::try_from(digits(w.strip_prefix('z')?)?).ok())?;
-        Ok(Slot { kind, k, shape: self.shape()?, name: self.quoted()? })
+        let k = self.word("a ring, like `z32`", |w| {
+            u32::try_from(digits(w.strip_prefix('z')?)?).ok()
+        })?;
+        Ok(Slot {
+            kind,
+            k,
+            shape: self.shape()?,
+            name: self.quoted()?,
+        })
     }
 
     fn range(&mut self, number: usize) -> Result<Range> {
-        self.at += 1;
+        self.skip();
         self.word(format!("`{number}`"), |w| (digits(w)? == number as u64).then_some(()))?;
         self.sign('{')?;
         let mut bounds = Vec::new();
@@ -316,7 +247,13 @@ impl Parser {
         } else {
             return Err(self.peek().error("a patch (whole, last-axis, window)"));
         };
-        Ok(Bound { k, major, minor, square, patch })
+        Ok(Bound {
+            k,
+            major,
+            minor,
+            square,
+            patch,
+        })
     }
 
     fn program(&mut self) -> Result<Program> {
@@ -362,7 +299,7 @@ impl Parser {
         signature: impl Fn(u32) -> Option<Vec<(&'static str, Attr)>>,
         from_fields: impl Fn(u32, Vec<Attr>) -> Option<T>,
     ) -> Result<T> {
-        let start = self.at;
+        let start = self.peek().clone();
         let expected = format!("an operation ({})", names(table.iter().map(|(_, name)| *name)));
         let (code, op) = self.word(expected, |w| table.iter().find(|(_, name)| *name == w).copied())?;
         let mut fields = Vec::new();
@@ -383,10 +320,8 @@ impl Parser {
             comma = !matches!(sample, Attr::Role(_));
             fields.push(self.field(op, name, &sample)?);
         }
-        from_fields(code, fields).ok_or_else(|| {
-            let at = self.tokens.get(start).unwrap_or(&self.end);
-            at.error(format!("fields of `{op}` that fit this machine"))
-        })
+        // Kinds are right by now; only a size can be beyond this machine's `usize`.
+        from_fields(code, fields).ok_or_else(|| start.error(format!("fields of `{op}` that fit this machine")))
     }
 
     fn field(&mut self, op: &str, name: &str, sample: &Attr) -> Result<Attr> {
@@ -429,11 +364,6 @@ impl Parser {
     }
 }
 
-/// A number in decimal digits and nothing else: `str::parse` alone would admit a sign.
-fn digits(word: &str) -> Option<u64> {
-    word.bytes().all(|b| b.is_ascii_digit()).then(|| word.parse().ok())?
-}
-
 fn hex(word: &str) -> Option<Digest> {
     let nibble = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -441,7 +371,10 @@ fn hex(word: &str) -> Option<Digest> {
         _ => None,
     };
     let (pairs, rest) = word.as_bytes().as_chunks::<2>();
-    let bytes: Vec<u8> = pairs.iter().map(|[hi, lo]| Some(nibble(*hi)? << 4 | nibble(*lo)?)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = pairs
+        .iter()
+        .map(|[hi, lo]| Some(nibble(*hi)? << 4 | nibble(*lo)?))
+        .collect::<Option<_>>()?;
     if rest.is_empty() { bytes.try_into().ok() } else { None }
 }
 
@@ -450,18 +383,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_digits_only() {
-        assert_eq!(digits("18446744073709551615"), Some(u64::MAX));
-        for bad in ["", "18446744073709551616", "+1", "-1", "1_0", "0x1", "1a"] {
-            assert_eq!(digits(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn digests_are_64_lower_case_digits() {
         let good = "0123456789abcdef".repeat(4);
         assert_eq!(hex(&good).map(|d| d[..3].to_vec()), Some(vec![0x01, 0x23, 0x45]));
-        for bad in [&good[1..], &format!("{good}0"), &good.to_uppercase(), &good.replace('f', "g"), ""] {
+        for bad in [
+            &good[1..],
+            &format!("{good}0"),
+            &good.to_uppercase(),
+            &good.replace('f', "g"),
+            "",
+        ] {
             assert_eq!(hex(bad), None, "{bad}");
         }
     }

@@ -6,7 +6,7 @@ use crate::binary::{FORMAT, Hex};
 use crate::field::Attr;
 use crate::map::LinearMap;
 use crate::plan::{Bound, Bundle, Cost, Header, Patch, Port, Program, Range, Slot, Step};
-use crate::value::{ValueType};
+use crate::value::ValueType;
 
 /// A bundle that displays as its text.
 pub(super) struct Page<'a>(pub(super) &'a Bundle);
@@ -14,7 +14,17 @@ pub(super) struct Page<'a>(pub(super) &'a Bundle);
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         // Taken apart without `..`, here and below, so that a new field cannot be forgotten.
-        let Bundle { header, inputs, outputs, constants, maps, slots, ranges, programs, cost } = self.0;
+        let Bundle {
+            header,
+            inputs,
+            outputs,
+            constants,
+            maps,
+            slots,
+            ranges,
+            programs,
+            cost,
+        } = self.0;
         self::header(f, header)?;
         writeln!(f)?;
         inputs.iter().try_for_each(|p| port(f, "input", p))?;
@@ -31,7 +41,14 @@ impl Display for Page<'_> {
 }
 
 fn header(f: &mut Formatter<'_>, h: &Header) -> fmt::Result {
-    let Header { model, model_digest, scheme, precision, suite, total_mult_adds } = h;
+    let Header {
+        model,
+        model_digest,
+        scheme,
+        precision,
+        suite,
+        total_mult_adds,
+    } = h;
     writeln!(f, "bundle {FORMAT}")?;
     writeln!(f, "model {} {}", Quoted(model), Hex(*model_digest))?;
     writeln!(f, "scheme {}", Quoted(scheme))?;
@@ -46,7 +63,12 @@ fn port(f: &mut Formatter<'_>, what: &str, p: &Port) -> fmt::Result {
 }
 
 fn map(f: &mut Formatter<'_>, i: usize, map: &LinearMap) -> fmt::Result {
-    let LinearMap { name, inputs, ops, output } = map;
+    let LinearMap {
+        name,
+        inputs,
+        ops,
+        output,
+    } = map;
     writeln!(f, "map ${i} {} {{", Quoted(name))?;
     for (v, shape) in inputs.iter().enumerate() {
         writeln!(f, "  param %{v} {shape}")?;
@@ -64,14 +86,43 @@ fn slot(f: &mut Formatter<'_>, i: usize, s: &Slot) -> fmt::Result {
 
 fn range(f: &mut Formatter<'_>, i: usize, range: &Range) -> fmt::Result {
     writeln!(f, "range {i} {{")?;
-    for Bound { k, major, minor, square, patch } in &range.bounds {
-        write!(f, "  bound k={k}, major={}, minor={}, square={}, ", Listed(major), Listed(minor), Listed(square))?;
+    for Bound {
+        k,
+        major,
+        minor,
+        square,
+        patch,
+    } in &range.bounds
+    {
+        write!(
+            f,
+            "  bound k={k}, major={}, minor={}, square={}, ",
+            Listed(major),
+            Listed(minor),
+            Listed(square)
+        )?;
         match patch {
             Patch::Whole => writeln!(f, "patch=whole")?,
             Patch::LastAxis => writeln!(f, "patch=last-axis")?,
-            Patch::Window { kernel, strides, dilations, pads_before, pads_after } => {
-                write!(f, "patch=window, kernel={}, strides={}, ", Listed(kernel), Listed(strides))?;
-                write!(f, "dilations={}, pads_before={}, ", Listed(dilations), Listed(pads_before))?;
+            Patch::Window {
+                kernel,
+                strides,
+                dilations,
+                pads_before,
+                pads_after,
+            } => {
+                write!(
+                    f,
+                    "patch=window, kernel={}, strides={}, ",
+                    Listed(kernel),
+                    Listed(strides)
+                )?;
+                write!(
+                    f,
+                    "dilations={}, pads_before={}, ",
+                    Listed(dilations),
+                    Listed(pads_before)
+                )?;
                 writeln!(f, "pads_after={}", Listed(pads_after))?;
             }
         }
@@ -98,9 +149,22 @@ fn program(f: &mut Formatter<'_>, p: &Program) -> fmt::Result {
 }
 
 fn cost(f: &mut Formatter<'_>, c: &Cost) -> fmt::Result {
-    let Cost { rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b } = c;
-    write!(f, "cost rounds={rounds}, bytes_up={bytes_up}, bytes_down={bytes_down}, ")?;
-    write!(f, "bytes_edge_link={bytes_edge_link}, mult_adds_edge_a={mult_adds_edge_a}, ")?;
+    let Cost {
+        rounds,
+        bytes_up,
+        bytes_down,
+        bytes_edge_link,
+        mult_adds_edge_a,
+        mult_adds_edge_b,
+    } = c;
+    write!(
+        f,
+        "cost rounds={rounds}, bytes_up={bytes_up}, bytes_down={bytes_down}, "
+    )?;
+    write!(
+        f,
+        "bytes_edge_link={bytes_edge_link}, mult_adds_edge_a={mult_adds_edge_a}, "
+    )?;
     writeln!(f, "mult_adds_edge_b={mult_adds_edge_b}")
 }
 
@@ -185,5 +249,6 @@ impl Display for Quoted<'_> {
 
 /// Control characters, and those that break lines or reorder text on a screen.
 fn hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
 }

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use pponnx_kernels::Kernels;
+use pponnx_kernels::{KernelError, Kernels};
 use pponnx_keys::{CheckData, MapCheck, Part};
 use pponnx_plans::map::{CheckForm, LinearMap, MapOp};
 use pponnx_plans::plan::Bundle;
+use pponnx_plans::reference::check as reference;
 use pponnx_plans::reference::linear;
 use pponnx_plans::reference::scalar::{Fp, Scalar};
 use pponnx_plans::reference::tensor::Tensor;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::error::EngineError;
 use crate::memory::Encoded;
 use crate::plan::CheckSite;
+use crate::ring::unfit;
 
 /// A value that passed the integrity check. Only [`CheckMaterial`] makes one, and `decode` takes nothing else.
 pub struct Verified<T>(T);
@@ -59,17 +61,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Channels are the last axis of matrix products and of results with less than three axes, else axis 1.
+    /// The layout of a result of shape `out`; see [`reference::channel_axis`].
     pub(crate) fn new(form: CheckForm, out: &Shape) -> Layout {
-        let last = match form {
-            CheckForm::MatMulRankOne => true,
-            CheckForm::ConvRankOne => false,
-            CheckForm::Full => out.rank() < 3,
-        };
-        match out.0.as_slice() {
-            [n, c, rest @ ..] if !last => Layout { outer: *n, channels: *c, inner: rest.iter().product() },
-            [lead @ .., n] => Layout { outer: lead.iter().product(), channels: *n, inner: 1 },
-            [] => Layout { outer: 1, channels: 1, inner: 1 },
+        match reference::channel_axis(form, out.rank()) {
+            Some(axis) => Layout {
+                outer: out.0[..axis].iter().product(),
+                channels: out.0[axis],
+                inner: out.0[axis + 1..].iter().product(),
+            },
+            None => Layout { outer: 1, channels: 1, inner: 1 },
         }
     }
 
@@ -81,28 +81,29 @@ impl Layout {
         self.positions() * self.channels
     }
 
-    /// `v` written out.
-    pub(crate) fn vector(&self, a: &[u64], beta: &[u64]) -> Vec<Fp> {
-        let rows = beta.chunks(self.inner.max(1));
-        rows.flat_map(|row| a.iter().flat_map(move |a| row.iter().map(move |b| Fp::new(*a).mul(Fp::new(*b))))).collect()
-    }
-
     /// `sum a[c] * beta[o * inner + i] * x[o, c, i]`, given the inner product of field elements and integers.
-    fn product<T>(&self, a: &[u64], beta: &[u64], x: &[T], dot: impl Fn(&[u64], &[T]) -> Fp) -> Fp {
+    fn product<T>(
+        &self,
+        a: &[u64],
+        beta: &[u64],
+        x: &[T],
+        dot: impl Fn(&[u64], &[T]) -> Result<u64, KernelError>,
+    ) -> Result<Fp, EngineError> {
+        let dot = |v: &[u64], x: &[T]| dot(v, x).map(Fp::new).map_err(unfit);
         let mut sum = Fp::ZERO;
         if self.inner == 1 {
             for (b, row) in beta.iter().zip(x.chunks(self.channels.max(1))) {
-                sum = sum.add(Fp::new(*b).mul(dot(a, row)));
+                sum = sum.add(Fp::new(*b).times(dot(a, row)?));
             }
-            return sum;
+            return Ok(sum);
         }
         let entry = self.channels * self.inner;
         for (b, x) in beta.chunks(self.inner.max(1)).zip(x.chunks(entry.max(1))) {
             for (a, row) in a.iter().zip(x.chunks(self.inner.max(1))) {
-                sum = sum.add(Fp::new(*a).mul(dot(b, row)));
+                sum = sum.add(Fp::new(*a).times(dot(b, row)?));
             }
         }
-        sum
+        Ok(sum)
     }
 }
 
@@ -160,7 +161,7 @@ impl CheckMaterial {
                     let layout = Layout { outer: layout.outer, channels: k, inner: 1 };
                     Right::Product { layout, g: stored(check, 0, k)? }
                 }
-                CheckForm::ConvRankOne => conv(bundle, map, out, layout, check, &beta)?,
+                CheckForm::ConvRankOne => conv(bundle, map, layout, check, &beta)?,
             };
             maps.insert(MapId(check.map), MapMaterial { layout, a, beta, right });
         }
@@ -189,7 +190,7 @@ impl CheckMaterial {
         if z.len() != layout.len() {
             return Err(wrong(map.0, "the result has another size"));
         }
-        let left = layout.product(a, beta, &z, |c, z| Fp::new(kernels.dot_p61_i64(c, z)));
+        let left = layout.product(a, beta, &z, |c, z| kernels.dot_p61_i64(c, z))?;
         let right = match (right, inputs) {
             (Right::Flat(cs), inputs) if cs.len() == inputs.len() => {
                 let mut sum = Fp::ZERO;
@@ -197,12 +198,12 @@ impl CheckMaterial {
                     if c.len() != x.x.len() {
                         return Err(wrong(map.0, "an input has another size"));
                     }
-                    sum = sum.add(Fp::new(kernels.dot_p61_i32(c, &x.x)));
+                    sum = sum.add(Fp::new(kernels.dot_p61_i32(c, &x.x).map_err(unfit)?));
                 }
                 sum
             }
             (Right::Product { layout, g }, [x]) if layout.len() == x.x.len() => {
-                layout.product(g, beta, &x.x, |c, x| Fp::new(kernels.dot_p61_i32(c, x)))
+                layout.product(g, beta, &x.x, |c, x| kernels.dot_p61_i32(c, x))?
             }
             _ => return Err(wrong(map.0, "the inputs are others")),
         };
@@ -219,7 +220,9 @@ impl CheckMaterial {
 }
 
 fn wrong(map: u32, what: &str) -> EngineError {
-    EngineError::mismatch(format!("check data of map ${map}: {what}; make the bundle's keys again with `pponnx keygen`"))
+    EngineError::mismatch(format!(
+        "check data of map ${map}: {what}; make the bundle's keys again with `pponnx keygen`"
+    ))
 }
 
 /// The stored vector of one input, which must have `n` elements.
@@ -238,48 +241,36 @@ fn flat(map: &LinearMap, check: &MapCheck) -> Result<Right, EngineError> {
     Ok(Right::Flat(all.collect::<Result<_, _>>()?))
 }
 
-/// `c` of a convolution: the transposed convolution of `beta` with G, one channel at a time.
+/// `c` of a convolution: expanded, unless its windows are single pixels and `c` is a product.
 fn conv(
     bundle: &Bundle,
     map: &LinearMap,
-    out: &Shape,
     layout: Layout,
     check: &MapCheck,
     beta: &[u64],
 ) -> Result<Right, EngineError> {
-    let [MapOp::Conv { x, w, strides, dilations, pads_before, pads_after, .. }] = map.ops.as_slice() else {
+    let [MapOp::Conv { w, strides, pads_before, pads_after, .. }] = map.ops.as_slice() else {
         return Err(wrong(check.map, "not a convolution"));
     };
-    let weights = bundle.constants.get(w.index()).map(|d| d.shape.0.as_slice());
-    let (Some([_, _, kernel @ ..]), [n, channels, ..]) = (weights, map.inputs[0].0.as_slice()) else {
-        return Err(wrong(check.map, "not a convolution"));
-    };
+    let weights = bundle.constants.get(w.index()).map(|d| &d.shape);
+    let weights = weights.ok_or_else(|| wrong(check.map, "no weights are declared"))?;
+    let channels = map.inputs[0].0.get(1).copied().unwrap_or(1);
+    let kernel = weights.0.get(2..).unwrap_or_default();
     let taps: usize = kernel.iter().product();
     let g = stored(check, 0, channels * taps)?;
     let still = strides.iter().all(|s| *s == 1) && pads_before.iter().chain(pads_after).all(|p| *p == 0);
     if taps == 1 && still {
-        let layout = Layout { outer: layout.outer, channels: *channels, inner: layout.inner };
+        let layout = Layout { outer: layout.outer, channels, inner: layout.inner };
         return Ok(Right::Product { layout, g });
     }
-    let op: MapOp<()> = MapOp::Conv {
-        x: *x,
-        w: (),
-        strides: strides.clone(),
-        dilations: dilations.clone(),
-        pads_before: pads_before.clone(),
-        pads_after: pads_after.clone(),
-        groups: *channels,
-    };
-    let mut weights = vec![*channels, 1];
-    weights.extend(kernel);
-    let weights = Tensor { shape: Shape(weights), data: g.iter().map(|e| Fp::new(*e)).collect::<Vec<Fp>>() };
-    let mut shape = vec![*n, *channels];
-    shape.extend(&out.0[2..]);
-    let rows = beta.chunks(layout.inner.max(1));
-    let data = rows.flat_map(|row| (0..*channels).flat_map(move |_| row.iter().map(|b| Fp::new(*b)))).collect();
-    let v = Tensor { shape: Shape(shape), data };
-    let c = linear::step_adjoint(&op, &v, &[&map.inputs[0]], Some(&weights));
-    let c = c.map_err(|e| wrong(check.map, &e.to_string()))?;
-    let c = c.first().map(|c| c.data.iter().map(|e| e.value()).collect::<Vec<u64>>()).unwrap_or_default();
-    Ok(Right::Flat(vec![Zeroizing::new(c)]))
+    let mut shape = vec![channels];
+    shape.extend(kernel);
+    let g = Tensor { shape: Shape(shape), data: elements(&g) };
+    let c = reference::expand(map, weights, &g, &elements(beta)).map_err(|e| wrong(check.map, &e.to_string()))?;
+    Ok(Right::Flat(vec![Zeroizing::new(c.data.iter().map(|e| e.value()).collect())]))
+}
+
+/// Field elements from their representatives.
+pub(crate) fn elements(values: &[u64]) -> Vec<Fp> {
+    values.iter().map(|v| Fp::new(*v)).collect()
 }

@@ -1,12 +1,13 @@
 //! Checked integers to real numbers.
 
 use pponnx_kernels::Kernels;
-use pponnx_plans::reference::number::pow2;
+use pponnx_plans::reference::number::{decode_one, pow2};
 use pponnx_plans::value::Shape;
 
 use crate::check::Verified;
 use crate::error::EngineError;
 use crate::memory::Encoded;
+use crate::ring::unfit;
 use crate::value::TensorValue;
 
 /// The constants of one `decode`, broadcast once at load.
@@ -111,13 +112,12 @@ pub(crate) fn decode(
     let mut out = vec![0f32; z.len()];
     let rows = factors.iter().zip(&table.bias).cycle();
     if table.run == 1 {
-        let entry = factors.len().max(1);
-        for (z, out) in z.chunks(entry).zip(out.chunks_mut(entry)) {
-            kernels.decode_each(z, &factors, &table.bias, out);
-        }
+        let each = z.iter().zip(rows).zip(&mut out);
+        each.for_each(|((z, (factor, bias)), out)| *out = decode_one(*z, *factor, *bias));
     } else {
-        for ((z, out), (factor, bias)) in z.chunks(table.run).zip(out.chunks_mut(table.run)).zip(rows) {
-            kernels.decode_row(z, *factor, *bias, out);
+        let run = table.run.max(1);
+        for ((z, out), (factor, bias)) in z.chunks(run).zip(out.chunks_mut(run)).zip(rows) {
+            kernels.decode_row(z, *factor, *bias, out).map_err(unfit)?;
         }
     }
     TensorValue::from_f32(table.shape.clone(), out)

@@ -35,7 +35,7 @@ pub(crate) fn encode(
     let block = block(shape, groups);
     for (i, (from, to)) in data.chunks(block).zip(out.chunks_mut(block)).enumerate() {
         let a = exponents.get(i % groups.max(1)).copied().unwrap_or(0);
-        kernels.encode(from, a, to);
+        kernels.encode(from, a, to).map_err(crate::ring::unfit)?;
     }
     Ok(Encoded { x: out, exponents, shape: shape.clone() })
 }

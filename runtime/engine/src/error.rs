@@ -10,7 +10,9 @@ use crate::local::LocalError;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Another role broke the protocol: a payload of wrong length, on a wrong slot, or twice.
-    #[error("{role} misbehaved on slot {slot}: {what}; the request is abandoned, check that both ends hold the same bundle")]
+    #[error(
+        "{role} misbehaved on slot {slot}: {what}; the request is abandoned, check that both ends hold the same bundle"
+    )]
     PeerMisbehaved {
         /// Who sent it.
         role: Role,
@@ -40,7 +42,9 @@ pub enum EngineError {
         what: String,
     },
     /// A tensor to be sent holds NaN or infinity. Nothing of it was sent.
-    #[error("segment {segment:?}: its input holds NaN or infinity, probably because input {input:?} does; nothing was sent")]
+    #[error(
+        "segment {segment:?}: its input holds NaN or infinity, probably because input {input:?} does; nothing was sent"
+    )]
     NotFinite {
         /// Name of the segment whose input it is.
         segment: String,

@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pponnx_keys::SessionKey;
+use pponnx_keys::{Mask, SessionKey, Side, StreamAt};
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Step;
 use pponnx_plans::value::{Role, SlotId, ValueId};
-use zeroize::Zeroize;
 
 use crate::check::CheckMaterial;
 use crate::decode;
@@ -61,7 +60,9 @@ impl Secrets {
 
     fn session(&self) -> Option<&SessionKey> {
         match self {
-            Secrets::Device { session, .. } | Secrets::EdgeB { session } | Secrets::Offline { session } => Some(session),
+            Secrets::Device { session, .. } | Secrets::EdgeB { session } | Secrets::Offline { session } => {
+                Some(session)
+            }
             Secrets::EdgeA { .. } => None,
         }
     }
@@ -151,7 +152,7 @@ impl Execution {
                 )));
             }
         }
-        let mut values = Values::new(plan.types().len());
+        let mut values = Values::new(plan.types().len(), matches!(plan.role(), Role::EdgeB | Role::Offline));
         for (i, input) in inputs.into_iter().enumerate() {
             values.set(ValueId(i as u32), Value::Tensor(input))?;
         }
@@ -266,13 +267,13 @@ impl Execution {
             }
             Op::Mask { slot, x } => {
                 let x = self.values.encoded(*x)?;
-                results.push(ring::mask(x, self.stream(plan, *slot, pponnx_keys::Side::Mask)?)?);
+                results.push(ring::mask(x, self.stream(plan, *slot, Side::Mask)?, plan.kernels())?);
             }
             Op::Expose { x, k } => {
-                results.push(ring::expose(self.values.encoded(*x)?, *k)?);
+                results.push(ring::expose(self.values.encoded(*x)?, *k, plan.kernels())?);
             }
             Op::Unpad { slot, x } => {
-                let pad = self.stream(plan, *slot, pponnx_keys::Side::Pad)?;
+                let pad = self.stream(plan, *slot, Side::Pad)?;
                 results.push(ring::add(self.values.take(*x, prepared)?, pad)?);
             }
             Op::Lift { x } => {
@@ -307,13 +308,17 @@ impl Execution {
             Op::Recv { from, slot } => {
                 let payload = self.inbox.remove(slot).unwrap_or_default();
                 let value = ring::unpack(&payload, plan.slot(*slot)?, plan.kernels());
-                results.push(value.map_err(|what| EngineError::PeerMisbehaved { role: *from, slot: *slot, what })?);
+                results.push(value.map_err(|what| EngineError::PeerMisbehaved {
+                    role: *from,
+                    slot: *slot,
+                    what: what.to_string(),
+                })?);
             }
             Op::Draw { slot } => {
-                results.push(ring::draw(self.stream(plan, *slot, pponnx_keys::Side::Mask)?, plan.slot(*slot)?)?);
+                results.push(ring::draw(self.stream(plan, *slot, Side::Mask)?, plan.slot(*slot)?)?);
             }
             Op::Pad { slot, x } => {
-                let pad = self.stream(plan, *slot, pponnx_keys::Side::Pad)?;
+                let pad = self.stream(plan, *slot, Side::Pad)?;
                 results.push(ring::add(self.values.take(*x, prepared)?, pad)?);
             }
             Op::Apply { map, inputs } => {
@@ -322,7 +327,6 @@ impl Execution {
             }
             Op::Sub { a, b } => {
                 let a = self.values.take(*a, prepared)?;
-                // `x - x` would find its only copy taken.
                 results.push(ring::sub(a, self.values.get(*b)?, plan.kernels())?);
             }
             Op::Load { slot } => {
@@ -343,22 +347,10 @@ impl Execution {
     }
 
     /// The mask or pad of a slot for this request.
-    fn stream(
-        &self,
-        plan: &LoadedPlan,
-        slot: SlotId,
-        side: pponnx_keys::Side,
-    ) -> Result<pponnx_keys::Mask, EngineError> {
+    fn stream(&self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<Mask, EngineError> {
         let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
-        let at = pponnx_keys::StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
+        let at = StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
         let decl = plan.slot(slot)?;
         Ok(session.mask(&at, decl.shape.len(), decl.k))
-    }
-}
-
-impl Drop for Execution {
-    fn drop(&mut self) {
-        self.values.clear();
-        self.inbox.values_mut().for_each(|p| p.zeroize());
     }
 }

@@ -8,7 +8,7 @@ use pponnx_plans::value::{DType, Shape};
 use tract_onnx::model::ParseResult;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::half;
+use tract_onnx::tract_core::internal::{TractErrorContext, ensure};
 use tract_onnx::tract_core::plan::SimplePlan;
 
 use crate::value::{Elements, TensorValue};
@@ -116,13 +116,10 @@ impl PlainModel {
             let plan = prepared(|| {
                 let ParseResult { mut model, .. } = framework.parse(&proto, dir.as_deref())?;
                 let outlets = model.input_outlets()?.to_vec();
-                tract_onnx::tract_core::internal::ensure!(
-                    outlets.len() == inputs.len(),
-                    "the graph reads a tensor that nobody makes"
-                );
+                ensure!(outlets.len() == inputs.len(), "the graph reads a tensor that nobody makes");
                 for (name, shape) in shapes {
                     let slot = inputs.iter().position(|i| i == name).context("unknown input")?;
-                    let dtype = model.outlet_fact(outlets[slot])?.datum_type.concretize();
+                    let dtype = model.outlet_fact(outlets[slot])?.datum_type();
                     let fact = InferenceFact::shape(shape.as_slice());
                     let fact = match dtype {
                         Some(dtype) => fact.with_datum_type(dtype),
@@ -227,17 +224,14 @@ fn input_facts(plan: &Plan) -> TractResult<Vec<(DatumType, Shape)>> {
     let model = plan.model();
     let facts = model.input_outlets()?.iter().map(|o| {
         let fact = model.outlet_fact(*o)?;
-        let shape = fact.shape.as_concrete().context("an input has an open axis; fix it with --shape NAME=1x3x224x224")?;
+        let shape =
+            fact.shape.as_concrete().context("an input has an open axis; fix it with --shape NAME=1x3x224x224")?;
         Ok((fact.datum_type, Shape(shape.to_vec())))
     });
     facts.collect()
 }
 
-fn run(
-    plan: &Plan,
-    facts: &[(DatumType, Shape)],
-    inputs: &[&TensorValue],
-) -> Result<Vec<TensorValue>, LocalError> {
+fn run(plan: &Plan, facts: &[(DatumType, Shape)], inputs: &[&TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
     guarded(LocalError::Run, || {
         if inputs.len() != facts.len() {
             return Err(TractError::msg(format!("{} inputs where the model has {}", inputs.len(), facts.len())));
@@ -266,9 +260,7 @@ fn to_tract(value: &TensorValue, wanted: DatumType) -> TractResult<Tensor> {
         Elements::I32(v) => Tensor::from_shape(shape, v),
         Elements::U64(v) => Tensor::from_shape(shape, v),
         Elements::I64(v) => Tensor::from_shape(shape, v),
-        Elements::F16(v) => {
-            Tensor::from_shape(shape, &v.iter().map(|b| half::f16::from_bits(*b)).collect::<Vec<_>>())
-        }
+        Elements::F16(v) => Tensor::from_shape(shape, &v.iter().map(|b| f16::from_bits(*b)).collect::<Vec<_>>()),
         Elements::F32(v) => Tensor::from_shape(shape, v),
         Elements::F64(v) => Tensor::from_shape(shape, v),
     }?;
@@ -298,7 +290,7 @@ fn from_tract(tensor: &Tensor) -> TractResult<TensorValue> {
         DatumType::I32 => Elements::I32(view.as_slice::<i32>()?.to_vec()),
         DatumType::U64 => Elements::U64(view.as_slice::<u64>()?.to_vec()),
         DatumType::I64 => Elements::I64(view.as_slice::<i64>()?.to_vec()),
-        DatumType::F16 => Elements::F16(view.as_slice::<half::f16>()?.iter().map(|h| h.to_bits()).collect()),
+        DatumType::F16 => Elements::F16(view.as_slice::<f16>()?.iter().map(|h| h.to_bits()).collect()),
         DatumType::F32 => Elements::F32(view.as_slice::<f32>()?.to_vec()),
         DatumType::F64 => Elements::F64(view.as_slice::<f64>()?.to_vec()),
         other => return Err(TractError::msg(format!("an output of element type {other:?}, which plans do not know"))),

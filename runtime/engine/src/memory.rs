@@ -47,21 +47,23 @@ impl Value {
         }
     }
 
-    /// Overwrites what may tell of a mask or of the request's data.
+    /// Overwrites residues.
     fn wipe(&mut self) {
         match self {
             Value::Ring32(t) => t.data.zeroize(),
             Value::Ring64(t) => t.data.zeroize(),
-            Value::Encoded(e) => e.x.zeroize(),
-            Value::Lifted(z) => z.zeroize(),
-            // Outputs and local activations are the caller's to keep, and the back end makes copies of its own.
-            Value::Tensor(_) | Value::Checked(_) => {}
+            Value::Tensor(_) | Value::Encoded(_) | Value::Lifted(_) | Value::Checked(_) => {}
         }
     }
 }
 
 /// The value table of one execution.
-pub(crate) struct Values(Vec<Option<Value>>);
+pub(crate) struct Values {
+    places: Vec<Option<Value>>,
+    /// Whether freed residues are overwritten: where they are masks and bare corrections. On the device and edge A
+    /// they are masked, or the device's own data, which the ONNX back end copies as it likes.
+    wipe: bool,
+}
 
 /// What a program without a fault cannot cause: the validator has checked order and types.
 fn ill_typed(id: ValueId, wanted: &str, have: Option<&Value>) -> EngineError {
@@ -70,18 +72,18 @@ fn ill_typed(id: ValueId, wanted: &str, have: Option<&Value>) -> EngineError {
 }
 
 impl Values {
-    pub(crate) fn new(n: usize) -> Values {
-        Values((0..n).map(|_| None).collect())
+    pub(crate) fn new(n: usize, wipe: bool) -> Values {
+        Values { places: (0..n).map(|_| None).collect(), wipe }
     }
 
     pub(crate) fn set(&mut self, id: ValueId, value: Value) -> Result<(), EngineError> {
-        let place = self.0.get_mut(id.index()).ok_or_else(|| ill_typed(id, "in the table", None))?;
+        let place = self.places.get_mut(id.index()).ok_or_else(|| ill_typed(id, "in the table", None))?;
         *place = Some(value);
         Ok(())
     }
 
     pub(crate) fn get(&self, id: ValueId) -> Result<&Value, EngineError> {
-        self.0.get(id.index()).and_then(Option::as_ref).ok_or_else(|| ill_typed(id, "defined", None))
+        self.places.get(id.index()).and_then(Option::as_ref).ok_or_else(|| ill_typed(id, "defined", None))
     }
 
     pub(crate) fn tensor(&self, id: ValueId) -> Result<&TensorValue, EngineError> {
@@ -108,7 +110,7 @@ impl Values {
     /// Residues for an operation that works in place: moved out if this step is their last use, else copied.
     pub(crate) fn take(&mut self, id: ValueId, step: &Prepared) -> Result<Value, EngineError> {
         if step.takes.contains(&id)
-            && let Some(value) = self.0.get_mut(id.index()).and_then(Option::take)
+            && let Some(value) = self.places.get_mut(id.index()).and_then(Option::take)
         {
             return Ok(value);
         }
@@ -122,7 +124,8 @@ impl Values {
     /// As [`Values::take`], for lifted integers.
     pub(crate) fn take_lifted(&mut self, id: ValueId, step: &Prepared) -> Result<Vec<i64>, EngineError> {
         if step.takes.contains(&id)
-            && let Some(Value::Lifted(z)) = self.0.get_mut(id.index()).and_then(|v| v.take_if(|v| matches!(v, Value::Lifted(_))))
+            && let Some(Value::Lifted(z)) =
+                self.places.get_mut(id.index()).and_then(|v| v.take_if(|v| matches!(v, Value::Lifted(_))))
         {
             return Ok(z);
         }
@@ -133,15 +136,21 @@ impl Values {
     }
 
     pub(crate) fn free(&mut self, id: ValueId) {
-        if let Some(Some(value)) = self.0.get_mut(id.index()).map(|place| place.take()).as_mut() {
+        let value = self.places.get_mut(id.index()).and_then(Option::take);
+        if self.wipe
+            && let Some(mut value) = value
+        {
             value.wipe();
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        for value in self.0.iter_mut().flatten() {
-            value.wipe();
-        }
-        self.0.clear();
+        (0..self.places.len()).for_each(|i| self.free(ValueId(i as u32)));
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -1,20 +1,20 @@
 //! What the owner computes ahead of requests: check vectors of a device and key pairs of one-edge schemes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_keys::{CheckData, CheckSecret, MapCheck, Part, SessionKey};
 use pponnx_plans::constant::ConstStore;
-use pponnx_plans::map::{CheckForm, LinearMap, MapOp};
+use pponnx_plans::map::{CheckForm, MapOp};
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Bundle;
-use pponnx_plans::reference::linear;
-use pponnx_plans::reference::scalar::{Fp, Scalar, Weighted};
+use pponnx_plans::reference::scalar::Fp;
 use pponnx_plans::reference::tensor::Tensor;
+use pponnx_plans::reference::{EvalError, check, linear};
 use pponnx_plans::valid::ValidBundle;
 use pponnx_plans::value::{ConstId, MapId, Role};
 
-use crate::check::{Layout, form_code, form_of};
+use crate::check::{Layout, elements, form_code, form_of};
 use crate::error::EngineError;
 use crate::interp::{Execution, Outgoing, Progress, Secrets};
 use crate::plan::{LoadedPlan, constant_bytes};
@@ -61,63 +61,28 @@ fn deal(
     let shapes = shapes.map_err(|e| lost(e.to_string()))?;
     let out = shapes.get(map.output.index()).ok_or_else(|| lost("no result".into()))?;
     let layout = Layout::new(form, out);
-    let a = secret.elements(digest, id.0, Part::Channels, layout.channels);
-    let inputs = match (form, map.ops.as_slice()) {
-        (CheckForm::ConvRankOne, [MapOp::Conv { w, groups, .. }]) => {
-            vec![conv(&weights(bundle, constants, *w)?, *groups, &a)]
+    let a = elements(&secret.elements(digest, id.0, Part::Channels, layout.channels));
+    let unfit = |e: EvalError| lost(e.to_string());
+    let vectors = match (form, map.ops.as_slice()) {
+        (CheckForm::ConvRankOne, [MapOp::Conv { w, .. }]) | (CheckForm::MatMulRankOne, [MapOp::MatMul { w, .. }]) => {
+            vec![check::rank_one(map, &a, &weights(bundle, constants, *w)?).map_err(unfit)?]
         }
-        (CheckForm::MatMulRankOne, [MapOp::MatMul { w, .. }]) => vec![matmul(&weights(bundle, constants, *w)?, &a)],
         _ => {
-            let beta = secret.elements(digest, id.0, Part::Positions, layout.positions());
-            let v = Tensor { shape: out.clone(), data: layout.vector(&a, &beta) };
-            full(bundle, constants, map, &v)?
+            let beta = elements(&secret.elements(digest, id.0, Part::Positions, layout.positions()));
+            let v = check::outer(form, out, &a, &beta).map_err(unfit)?;
+            let ids: BTreeSet<ConstId> = map.ops.iter().filter_map(|op| op.constant()).copied().collect();
+            let load = |id: ConstId| Ok((id, weights(bundle, constants, id)?));
+            let weights = ids.into_iter().map(load).collect::<Result<BTreeMap<_, _>, EngineError>>()?;
+            check::full(map, &v, |id| weights.get(id)).map_err(unfit)?
         }
     };
+    let inputs = vectors.into_iter().map(|c| c.data.into_iter().map(Fp::value).collect()).collect();
     Ok(MapCheck { map: id.0, form: form_code(form), inputs })
 }
 
 fn weights(bundle: &Bundle, constants: &ConstStore, id: ConstId) -> Result<Tensor<i32>, EngineError> {
     let (decl, bytes) = constant_bytes(bundle, constants, id)?;
     Tensor::weights(decl, bytes).map_err(|e| EngineError::Constant { id, what: e.to_string() })
-}
-
-/// `sum_row a[row] * w[row]`, rows being the first axis.
-fn combined(rows: &[i32], len: usize, a: &[u64]) -> Vec<Fp> {
-    let mut sum = vec![Fp::ZERO; len];
-    for (row, a) in rows.chunks(len.max(1)).zip(a) {
-        let a = Fp::new(*a);
-        sum.iter_mut().zip(row).for_each(|(s, w)| *s = s.mul_add(a, *w));
-    }
-    sum
-}
-
-/// `G[ci, k..] = sum of a_co W[co, ci', k..] over the rows co of ci's group`.
-fn conv(w: &Tensor<i32>, groups: usize, a: &[u64]) -> Vec<u64> {
-    let row: usize = w.shape.0.iter().skip(1).product();
-    let rows = w.shape.0.first().copied().unwrap_or(0) / groups.max(1);
-    let parts = w.data.chunks((rows * row).max(1)).zip(a.chunks(rows.max(1)));
-    parts.flat_map(|(w, a)| combined(w, row, a)).map(Fp::value).collect()
-}
-
-/// `G[k] = sum_n a_n W[n, k]`.
-fn matmul(w: &Tensor<i32>, a: &[u64]) -> Vec<u64> {
-    let k = w.shape.0.last().copied().unwrap_or(0);
-    combined(&w.data, k, a).into_iter().map(Fp::value).collect()
-}
-
-/// `c = L^T v`, one vector an input.
-fn full(
-    bundle: &Bundle,
-    constants: &ConstStore,
-    map: &LinearMap,
-    v: &Tensor<Fp>,
-) -> Result<Vec<Vec<u64>>, EngineError> {
-    let mut tensors = BTreeMap::new();
-    for id in map.ops.iter().filter_map(|op| op.constant()) {
-        tensors.insert(*id, weights(bundle, constants, *id)?);
-    }
-    let c = linear::adjoint(map, v, |id| tensors.get(id)).map_err(|e| EngineError::mismatch(e.to_string()))?;
-    Ok(c.into_iter().map(|c| c.data.into_iter().map(Fp::value).collect()).collect())
 }
 
 /// Makes the key pairs of one request: runs the offline program and returns what it stores with whom, packed, in the

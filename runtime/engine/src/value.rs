@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn bytes_round_trip_for_every_type() {
         for dtype in DType::ALL {
-            let bytes: Vec<u8> = (0..3 * dtype.bytes() as u8).map(|b| if dtype == DType::Bool { b % 2 } else { b }).collect();
+            let bytes: Vec<u8> =
+                (0..3 * dtype.bytes() as u8).map(|b| if dtype == DType::Bool { b % 2 } else { b }).collect();
             let tensor = TensorValue::from_le_bytes(dtype, vec![3], &bytes).unwrap();
             assert_eq!(tensor.dtype(), dtype);
             assert_eq!(tensor.elements().to_le_bytes(), bytes, "{}", dtype.name());

@@ -112,7 +112,12 @@ macro_rules! ring {
             }
 
             #[inline(never)]
-            fn matmul(kernels: Kernels, packed: &PackedMatMul, x: &[$word], y: &mut [$word]) -> Result<(), KernelError> {
+            fn matmul(
+                kernels: Kernels,
+                packed: &PackedMatMul,
+                x: &[$word],
+                y: &mut [$word],
+            ) -> Result<(), KernelError> {
                 matmul::run(kernels, packed, x, y)
             }
 

@@ -159,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_sync_leaves_no_temporary_file() {
+        let disk = crate::sim::SimDisk::new(0, crate::sim::Tear::Mix);
+        let at = At { path: Path::new("/d/a.bin"), kind: FileKind::Other };
+        write_atomic_on(&disk, at, b"old", true).unwrap();
+        disk.fail_syncs(Some(1));
+        assert!(matches!(write_atomic_on(&disk, at, b"new", true), Err(StoreError::Io { action: "sync", .. })));
+        assert_eq!(disk.files(), [at.path]);
+        assert_eq!(disk.copy(at.path).unwrap(), b"old");
+    }
+
+    #[test]
     fn read_only_folder_is_an_error_and_keeps_the_old_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.bin");

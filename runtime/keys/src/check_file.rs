@@ -140,6 +140,23 @@ mod tests {
         CheckData::read(path, &DEVICE, &BUNDLE).err()
     }
 
+    /// Made by `reference/keys_reference.py`.
+    #[test]
+    fn known_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("check.bin");
+        let maps = vec![MapCheck { map: 6, form: 1, inputs: vec![vec![P61 - 1]] }];
+        let secret = CheckSecret::new(&[0x33; 32]);
+        CheckData { device: [0x11; 16], bundle: [0x22; 32], secret, maps }.write(&path).unwrap();
+        let expected = "70706f6e6e782d4301000000\
+            11111111111111111111111111111111\
+            2222222222222222222222222222222222222222222222222222222222222222\
+            3333333333333333333333333333333333333333333333333333333333333333\
+            010000000600000001010000000100000000000000feffffffffffff1f\
+            25707e174b8e070471e460165931d4b5bd8ad1accdb39078667b7d31e398e992";
+        assert_eq!(crate::prf::Hex(&std::fs::read(&path).unwrap()).to_string(), expected);
+    }
+
     #[test]
     fn round_trip() {
         let dir = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ pub(crate) trait Disk: Send + Sync {
 }
 
 /// An open file.
-pub(crate) trait DiskFile: Send {
+pub(crate) trait DiskFile: Send + Sync {
     /// Takes the exclusive lock, held until the file is dropped; with `wait` false, `Ok(false)` if another holds it.
     fn lock(&mut self, wait: bool) -> io::Result<bool>;
     /// Length in bytes.
@@ -80,8 +80,7 @@ struct RealFile(File);
 
 impl DiskFile for RealFile {
     fn lock(&mut self, wait: bool) -> io::Result<bool> {
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        let operation = if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
         loop {
             match flock(&self.0, operation) {
                 Ok(()) => return Ok(true),

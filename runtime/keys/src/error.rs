@@ -40,13 +40,17 @@ impl FileKind {
 
     fn remedy(self) -> &'static str {
         match self {
-            FileKind::Key => "copy it again from the folder that `pponnx compile` wrote, or make new keys with `pponnx keygen`",
+            FileKind::Key => {
+                "copy it again from the folder that `pponnx compile` wrote, or make new keys with `pponnx keygen`"
+            }
             FileKind::Check => "copy check.bin again from the folder that `pponnx compile` wrote",
             FileKind::Pairs => "copy the folder of key pairs again, or make more with `pponnx keygen DIR --requests N`",
             FileKind::Ledger => {
                 "never restore a ledger from a backup: make new keys and key pairs with `pponnx keygen DIR --requests N`"
             }
-            FileKind::Mark => "make new keys and key pairs for this device with `pponnx keygen`, then remove the old mark",
+            FileKind::Mark => {
+                "make new keys and key pairs for this device with `pponnx keygen`, then remove the old mark"
+            }
             FileKind::Other => "check the path in the configuration",
         }
     }

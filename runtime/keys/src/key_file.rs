@@ -44,7 +44,9 @@ pub enum AcceptError {
         highest: u64,
     },
     /// Further ahead than a device gets by starting.
-    #[error("epoch {asked} is more than {MAX_JUMP} above {highest}, the highest seen of this device: make new keys with `pponnx keygen`")]
+    #[error(
+        "epoch {asked} is more than {MAX_JUMP} above {highest}, the highest seen of this device: make new keys with `pponnx keygen`"
+    )]
     TooFar {
         /// Epoch that was asked for.
         asked: u64,

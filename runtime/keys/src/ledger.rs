@@ -6,7 +6,7 @@
 //! start. A disk cannot prove that it was not restored from a backup: against that stands edge A's mark ([`crate::Marks`],
 //! [`Ledger::require_ahead_of`]).
 //!
-//! File: two slots ([`crate::slots`]); body: device (16 bytes), bundle (32), installation (16), end (u64).
+//! File: two slots (`slots.rs`); body: device (16 bytes), bundle (32), installation (16), end (u64).
 //!
 //! A damaged slot may be a write that was cut (its numbers were never handed out) or a newer record that rotted (they
 //! were). Blocks are small, so recovery assumes the latter and skips one largest block.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::atomic::write_atomic_on;
+use crate::atomic::{folder, write_atomic_on};
 use crate::disk::{Disk, DiskFile, RealDisk, open_locked};
 use crate::error::{At, FileKind, StoreError};
 use crate::slots::{self, Record};
@@ -127,6 +127,8 @@ impl Ledger {
         let at = At { path, kind: FileKind::Ledger };
         let mut file = open_locked(disk, path, false).map_err(at.io("open"))?.ok_or_else(|| at.busy())?;
         let recovered = slots::recover::<BODY>(file.as_mut(), at)?;
+        // The ledger may have its name through a rename that is not durable yet.
+        disk.sync_dir(folder(path)).map_err(at.io("sync the folder of"))?;
         let (owner, end) = decode(at, &recovered.newest)?;
         at.device(&owner.device, device)?;
         at.bundle(&owner.bundle, bundle)?;
@@ -259,11 +261,8 @@ fn decode(at: At<'_>, record: &Record<BODY>) -> Result<(LedgerOwner, u64), Store
         Ok(head)
     }
     let mut rest = record.body.as_slice();
-    let owner = LedgerOwner {
-        device: *cut(at, &mut rest)?,
-        bundle: *cut(at, &mut rest)?,
-        installation: *cut(at, &mut rest)?,
-    };
+    let owner =
+        LedgerOwner { device: *cut(at, &mut rest)?, bundle: *cut(at, &mut rest)?, installation: *cut(at, &mut rest)? };
     let end = u64::from_le_bytes(*cut(at, &mut rest)?);
     if end > MAX_END {
         return Err(at.corrupt("the request number is out of range"));

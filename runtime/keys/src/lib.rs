@@ -36,7 +36,7 @@ pub use check::{CheckSecret, P61, Part};
 pub use check_file::{CheckData, MapCheck};
 pub use error::{FileKind, StoreError};
 pub use key_file::{AcceptError, KeyFile};
-pub use ledger::{Ledger, LedgerError};
+pub use ledger::{Ledger, LedgerError, LedgerOwner};
 pub use marks::{MarkError, Marks};
 pub use mask::{Mask, MaskError, MaskParts};
 pub use pairs::{PairError, PairHeader, PairStore, PairWriter, SlotBytes};

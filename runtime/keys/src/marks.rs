@@ -1,7 +1,7 @@
 //! Edge A's durable memory of the highest request of each device, for owner-dealt key pairs (`protocol.md`,
 //! section 3, rule 5): what notices a device that was restored from a backup.
 //!
-//! One file a device, `<device in hexadecimal>.mark`: two slots ([`crate::slots`]); body: device (16 bytes), mark
+//! One file a device, `<device in hexadecimal>.mark`: two slots (`slots.rs`); body: device (16 bytes), mark
 //! (u64). A file `lock` keeps a second edge process out of the folder.
 
 use std::collections::HashMap;

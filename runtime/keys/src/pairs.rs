@@ -55,7 +55,9 @@ pub struct PairHeader {
 #[derive(Debug, Error)]
 pub enum PairError {
     /// No batch holds the request.
-    #[error("no key pair for request {request} (there are pairs up to request {end}): make more with `pponnx keygen DIR --requests N`")]
+    #[error(
+        "no key pair for request {request} (there are pairs up to request {end}): make more with `pponnx keygen DIR --requests N`"
+    )]
     OutOfPairs {
         /// What was asked for.
         request: u64,

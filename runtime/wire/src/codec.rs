@@ -53,15 +53,9 @@ impl BulkHeader {
     }
 
     fn new(kind: Kind, payload: usize, fields: &[&[u8]]) -> Result<BulkHeader, WireError> {
-        let length = u32::try_from(payload)
-            .ok()
-            .and_then(|n| n.checked_add(kind.fixed_min() as u32));
+        let length = u32::try_from(payload).ok().and_then(|n| n.checked_add(kind.fixed_min() as u32));
         let length = length.ok_or(Misuse::TooLong { kind, bytes: payload })?;
-        let mut header = BulkHeader {
-            bytes: [0; BULK_MAX],
-            len: 0,
-            payload,
-        };
+        let mut header = BulkHeader { bytes: [0; BULK_MAX], len: 0, payload };
         header.put(&length.to_le_bytes());
         header.put(&[kind.code()]);
         for field in fields {
@@ -91,11 +85,7 @@ pub fn encode_data_header(request: u64, slot: u32, payload: usize) -> Result<Bul
 /// # Errors
 /// [`Misuse::TooLong`] if header and payload exceed 4 GiB.
 pub fn encode_correction_header(sid: &Sid, request: u64, slot: u32, payload: usize) -> Result<BulkHeader, WireError> {
-    BulkHeader::new(
-        Kind::Correction,
-        payload,
-        &[sid, &request.to_le_bytes(), &slot.to_le_bytes()],
-    )
+    BulkHeader::new(Kind::Correction, payload, &[sid, &request.to_le_bytes(), &slot.to_le_bytes()])
 }
 
 /// The whole frame of a message, header included. For bulk messages prefer the header functions, which copy no payload.
@@ -120,12 +110,7 @@ pub fn encode_into(message: &Message, frame: &mut Vec<u8>) -> Result<(), WireErr
             frame.extend_from_slice(&data.payload);
         }
         Message::Correction(correction) => {
-            let Correction {
-                sid,
-                request,
-                slot,
-                payload,
-            } = correction;
+            let Correction { sid, request, slot, payload } = correction;
             let header = encode_correction_header(sid, *request, *slot, payload.len())?;
             frame.extend_from_slice(header.as_bytes());
             frame.extend_from_slice(payload);
@@ -212,11 +197,7 @@ fn put_text(text: &Text, out: &mut Vec<u8>) {
 /// # Errors
 /// [`Invalid`]: cut short, bytes left over, a code or text outside its set.
 pub fn decode(frame: Frame) -> Result<Message, WireError> {
-    let Frame {
-        kind,
-        mut fixed,
-        payload,
-    } = frame;
+    let Frame { kind, mut fixed, payload } = frame;
     let mut fields = Fields { kind, rest: &fixed };
     let message = take_message(&mut fields, payload);
     let message = message.and_then(|message| fields.finish().map(|()| message));
@@ -229,10 +210,7 @@ pub fn decode(frame: Frame) -> Result<Message, WireError> {
 fn take_message(fields: &mut Fields<'_>, payload: Vec<u8>) -> Result<Message, Invalid> {
     let kind = fields.kind;
     if !kind.is_bulk() && !payload.is_empty() {
-        return Err(Invalid::Trailing {
-            kind,
-            extra: payload.len(),
-        });
+        return Err(Invalid::Trailing { kind, extra: payload.len() });
     }
     Ok(match kind {
         Kind::Hello => Message::Hello(Hello {
@@ -251,12 +229,8 @@ fn take_message(fields: &mut Fields<'_>, payload: Vec<u8>) -> Result<Message, In
             code: fields.code("code", |f| Ok(RefuseCode::of_parts(f.u16("code")?, f.u64("detail")?)))?,
             message: fields.text("message")?,
         }),
-        Kind::Ping => Message::Ping {
-            token: fields.u64("token")?,
-        },
-        Kind::Pong => Message::Pong {
-            token: fields.u64("token")?,
-        },
+        Kind::Ping => Message::Ping { token: fields.u64("token")? },
+        Kind::Pong => Message::Pong { token: fields.u64("token")? },
         Kind::Abort => Message::Abort(Abort {
             sid: fields.optional("sid")?,
             request: fields.u64("request")?,
@@ -265,39 +239,21 @@ fn take_message(fields: &mut Fields<'_>, payload: Vec<u8>) -> Result<Message, In
             message: fields.text("message")?,
         }),
         Kind::Goodbye => Message::Goodbye,
-        Kind::OpenSession => Message::OpenSession {
-            epoch: fields.u64("epoch")?,
-            nonce: SessionNonce::new(fields.array("nonce")?),
-        },
-        Kind::SessionOpen => Message::SessionOpen {
-            sid: fields.array("sid")?,
-        },
-        Kind::EpochBehind => Message::EpochBehind {
-            highest: fields.u64("highest")?,
-        },
-        Kind::Attach => Message::Attach {
-            sid: fields.array("sid")?,
-        },
-        Kind::Begin => Message::Begin {
-            request: fields.u64("request")?,
-        },
-        Kind::Data => Message::Data(Data {
-            request: fields.u64("request")?,
-            slot: fields.u32("slot")?,
-            payload,
-        }),
+        Kind::OpenSession => {
+            Message::OpenSession { epoch: fields.u64("epoch")?, nonce: SessionNonce::new(fields.array("nonce")?) }
+        }
+        Kind::SessionOpen => Message::SessionOpen { sid: fields.array("sid")? },
+        Kind::EpochBehind => Message::EpochBehind { highest: fields.u64("highest")? },
+        Kind::Attach => Message::Attach { sid: fields.array("sid")? },
+        Kind::Begin => Message::Begin { request: fields.u64("request")? },
+        Kind::Data => Message::Data(Data { request: fields.u64("request")?, slot: fields.u32("slot")?, payload }),
         Kind::Session => Message::Session(Session {
             sid: fields.array("sid")?,
             device: fields.array("device")?,
             bundle: fields.array("bundle")?,
         }),
-        Kind::SessionClosed => Message::SessionClosed {
-            sid: fields.array("sid")?,
-        },
-        Kind::Credit => Message::Credit {
-            sid: fields.array("sid")?,
-            upto_request: fields.u64("upto-request")?,
-        },
+        Kind::SessionClosed => Message::SessionClosed { sid: fields.array("sid")? },
+        Kind::Credit => Message::Credit { sid: fields.array("sid")?, upto_request: fields.u64("upto-request")? },
         Kind::Correction => Message::Correction(Correction {
             sid: fields.array("sid")?,
             request: fields.u64("request")?,
@@ -316,11 +272,7 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn take(&mut self, count: usize, field: &'static str) -> Result<&[u8], Invalid> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
-            return Err(Invalid::Truncated {
-                kind: self.kind,
-                field,
-                missing: count - self.rest.len(),
-            });
+            return Err(Invalid::Truncated { kind: self.kind, field, missing: count - self.rest.len() });
         };
         self.rest = rest;
         Ok(taken)
@@ -373,20 +325,10 @@ impl Fields<'_> {
         let kind = self.kind;
         let count = self.u16(field)?;
         let bytes = self.take(count.into(), field)?;
-        std::str::from_utf8(bytes)
-            .ok()
-            .and_then(Text::exact)
-            .ok_or(Invalid::Field { kind, field })
+        std::str::from_utf8(bytes).ok().and_then(Text::exact).ok_or(Invalid::Field { kind, field })
     }
 
     fn finish(&self) -> Result<(), Invalid> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Invalid::Trailing {
-                kind: self.kind,
-                extra: self.rest.len(),
-            })
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Invalid::Trailing { kind: self.kind, extra: self.rest.len() }) }
     }
 }

@@ -176,6 +176,14 @@ pub enum Misuse {
         /// Payload bytes.
         bytes: usize,
     },
+    /// Header and payload disagree.
+    #[error("the header announces {announced} bytes of payload, {given} were given")]
+    PayloadLength {
+        /// Bytes in the header.
+        announced: usize,
+        /// Bytes given.
+        given: usize,
+    },
     /// Our role never sends this on this link.
     #[error("{own} may not send {kind} to {peer}")]
     NotOurs {

@@ -22,19 +22,13 @@ pub struct Limits {
 impl Limits {
     /// Enough for every control message, no payload: for the time before the peer is known.
     pub fn handshake() -> Limits {
-        Limits {
-            control: 1024,
-            payload: 0,
-        }
+        Limits { control: 1024, payload: 0 }
     }
 
     /// As [`Limits::handshake`], with payloads of up to this many bytes: the largest slot of the plan that the peer
     /// may send.
     pub fn with_payload(payload: u32) -> Limits {
-        Limits {
-            payload,
-            ..Limits::handshake()
-        }
+        Limits { payload, ..Limits::handshake() }
     }
 }
 
@@ -65,12 +59,7 @@ impl FrameHeader {
         } else {
             fixed_max.min(u64::from(limits.control))
         };
-        let refused = WireError::from(Invalid::Length {
-            kind,
-            length: length.into(),
-            min,
-            max,
-        });
+        let refused = WireError::from(Invalid::Length { kind, length: length.into(), min, max });
         if u64::from(length) < min || u64::from(length) > max {
             return Err(refused);
         }
@@ -79,17 +68,9 @@ impl FrameHeader {
         };
         if kind.is_bulk() {
             let fixed = kind.fixed_min();
-            Ok(FrameHeader {
-                kind,
-                fixed,
-                payload: length - fixed,
-            })
+            Ok(FrameHeader { kind, fixed, payload: length - fixed })
         } else {
-            Ok(FrameHeader {
-                kind,
-                fixed: length,
-                payload: 0,
-            })
+            Ok(FrameHeader { kind, fixed: length, payload: 0 })
         }
     }
 
@@ -129,18 +110,9 @@ impl std::fmt::Debug for Frame {
 
 /// Where the next bytes go.
 enum Part {
-    Header {
-        bytes: [u8; HEADER_LEN],
-    },
-    Fixed {
-        header: FrameHeader,
-        bytes: Vec<u8>,
-    },
-    Payload {
-        header: FrameHeader,
-        fixed: Vec<u8>,
-        bytes: Vec<u8>,
-    },
+    Header { bytes: [u8; HEADER_LEN] },
+    Fixed { header: FrameHeader, bytes: Vec<u8> },
+    Payload { header: FrameHeader, fixed: Vec<u8>, bytes: Vec<u8> },
     Failed(WireError),
 }
 
@@ -155,11 +127,7 @@ pub struct FrameAssembler {
 impl FrameAssembler {
     /// An assembler at the start of a frame.
     pub fn new(limits: Limits) -> FrameAssembler {
-        FrameAssembler {
-            limits,
-            part: Part::Header { bytes: [0; HEADER_LEN] },
-            filled: 0,
-        }
+        FrameAssembler { limits, part: Part::Header { bytes: [0; HEADER_LEN] }, filled: 0 }
     }
 
     /// Changes what later headers are measured against.
@@ -199,16 +167,11 @@ impl FrameAssembler {
         let part = std::mem::replace(&mut self.part, Part::Header { bytes: [0; HEADER_LEN] });
         match part {
             Part::Header { bytes } => match FrameHeader::parse(&bytes, &self.limits) {
-                Ok(header) if header.fixed == 0 && header.payload == 0 => Ok(Some(Frame {
-                    kind: header.kind,
-                    fixed: Vec::new(),
-                    payload: Vec::new(),
-                })),
+                Ok(header) if header.fixed == 0 && header.payload == 0 => {
+                    Ok(Some(Frame { kind: header.kind, fixed: Vec::new(), payload: Vec::new() }))
+                }
                 Ok(header) => {
-                    self.part = Part::Fixed {
-                        header,
-                        bytes: vec![0; header.fixed],
-                    };
+                    self.part = Part::Fixed { header, bytes: vec![0; header.fixed] };
                     Ok(None)
                 }
                 Err(error) => {
@@ -216,25 +179,15 @@ impl FrameAssembler {
                     Err(error)
                 }
             },
-            Part::Fixed { header, bytes } if header.payload == 0 => Ok(Some(Frame {
-                kind: header.kind,
-                fixed: bytes,
-                payload: Vec::new(),
-            })),
+            Part::Fixed { header, bytes } if header.payload == 0 => {
+                Ok(Some(Frame { kind: header.kind, fixed: bytes, payload: Vec::new() }))
+            }
             Part::Fixed { header, bytes } => {
                 // `vec![0; n]` asks the allocator for zeroed pages: they are touched only when the bytes come.
-                self.part = Part::Payload {
-                    header,
-                    fixed: bytes,
-                    bytes: vec![0; header.payload],
-                };
+                self.part = Part::Payload { header, fixed: bytes, bytes: vec![0; header.payload] };
                 Ok(None)
             }
-            Part::Payload { header, fixed, bytes } => Ok(Some(Frame {
-                kind: header.kind,
-                fixed,
-                payload: bytes,
-            })),
+            Part::Payload { header, fixed, bytes } => Ok(Some(Frame { kind: header.kind, fixed, payload: bytes })),
             Part::Failed(error) => Err(error),
         }
     }
@@ -271,11 +224,7 @@ pub struct FrameDecoder {
 impl FrameDecoder {
     /// An empty decoder.
     pub fn new(limits: Limits) -> FrameDecoder {
-        FrameDecoder {
-            assembler: FrameAssembler::new(limits),
-            pending: Vec::new(),
-            used: 0,
-        }
+        FrameDecoder { assembler: FrameAssembler::new(limits), pending: Vec::new(), used: 0 }
     }
 
     /// Changes what later headers are measured against.

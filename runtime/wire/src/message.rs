@@ -190,21 +190,14 @@ pub struct Refuse {
 impl Refuse {
     /// A refusal with a word for the person who reads it.
     pub fn new(code: RefuseCode, message: impl Into<Text>) -> Refuse {
-        Refuse {
-            code,
-            message: message.into(),
-        }
+        Refuse { code, message: message.into() }
     }
 }
 
 impl fmt::Display for Refuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.fmt(f)?;
-        if self.message.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.message)
-        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, " ({})", self.message) }
     }
 }
 
@@ -285,24 +278,12 @@ pub struct Abort {
 impl Abort {
     /// An abort on a device's link.
     pub fn new(request: u64, code: AbortCode, slot: Option<u32>, message: impl Into<Text>) -> Abort {
-        Abort {
-            sid: None,
-            request,
-            code,
-            slot,
-            message: message.into(),
-        }
+        Abort { sid: None, request, code, slot, message: message.into() }
     }
 
     /// An abort on the link from edge B to edge A.
     pub fn of_session(sid: Sid, request: u64, code: AbortCode, slot: Option<u32>, message: impl Into<Text>) -> Abort {
-        Abort {
-            sid: Some(sid),
-            request,
-            code,
-            slot,
-            message: message.into(),
-        }
+        Abort { sid: Some(sid), request, code, slot, message: message.into() }
     }
 }
 
@@ -313,11 +294,7 @@ impl fmt::Display for Abort {
             write!(f, " at slot {slot}")?;
         }
         write!(f, ": {}", self.code)?;
-        if self.message.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.message)
-        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, " ({})", self.message) }
     }
 }
 

@@ -12,13 +12,7 @@ use crate::error::{Incompatible, Misbehaviour, WireError};
 use crate::message::{BundleDigest, DeviceId, Hello, Message, PeerRole, SessionNonce, Sid, Welcome};
 
 fn hello(device: DeviceId, bundle: BundleDigest) -> Message {
-    Message::Hello(Hello {
-        version: VERSION,
-        role: PeerRole::Device,
-        device,
-        bundle,
-        flags: 0,
-    })
+    Message::Hello(Hello { version: VERSION, role: PeerRole::Device, device, bundle, flags: 0 })
 }
 
 /// Starts the handshake with edge A: send the message, then wait.
@@ -95,17 +89,7 @@ impl GreetedByB {
     ///
     /// The device has advanced its epoch durably *before* this, and draws a fresh nonce for every call.
     pub fn open(self, epoch: u64, nonce: impl Into<SessionNonce>, sid: Sid) -> (AwaitSession, Message) {
-        (
-            AwaitSession {
-                welcome: self.0,
-                epoch,
-                sid,
-            },
-            Message::OpenSession {
-                epoch,
-                nonce: nonce.into(),
-            },
-        )
+        (AwaitSession { welcome: self.0, epoch, sid }, Message::OpenSession { epoch, nonce: nonce.into() })
     }
 }
 
@@ -139,20 +123,16 @@ impl AwaitSession {
     /// [`WireError::Refused`], or a surprise.
     pub fn handle(self, message: Message) -> Result<SessionReply, WireError> {
         match message {
-            Message::SessionOpen { sid } if sid == self.sid => Ok(SessionReply::Open(Established::new(
-                End::DeviceToB,
-                self.welcome.version,
-            ))),
-            Message::SessionOpen { .. } => Err(Incompatible::SessionName.into()),
-            Message::EpochBehind { highest } if highest >= self.epoch => Ok(SessionReply::Behind {
-                highest,
-                retry: GreetedByB(self.welcome),
-            }),
-            Message::EpochBehind { highest } => Err(Misbehaviour::EpochNotBehind {
-                offered: self.epoch,
-                highest,
+            Message::SessionOpen { sid } if sid == self.sid => {
+                Ok(SessionReply::Open(Established::new(End::DeviceToB, self.welcome.version)))
             }
-            .into()),
+            Message::SessionOpen { .. } => Err(Incompatible::SessionName.into()),
+            Message::EpochBehind { highest } if highest >= self.epoch => {
+                Ok(SessionReply::Behind { highest, retry: GreetedByB(self.welcome) })
+            }
+            Message::EpochBehind { highest } => {
+                Err(Misbehaviour::EpochNotBehind { offered: self.epoch, highest }.into())
+            }
             other => Err(surprise("SessionOpen or EpochBehind", &other)),
         }
     }

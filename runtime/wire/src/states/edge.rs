@@ -35,11 +35,7 @@ fn take_hello(message: Message, own: PeerRole) -> Result<Hello, WireError> {
         (PeerRole::Device, _) | (_, PeerRole::EdgeA) | (PeerRole::EdgeB, PeerRole::EdgeB) => false,
     };
     if !served {
-        return Err(Incompatible::Role {
-            caller: hello.role,
-            own,
-        }
-        .into());
+        return Err(Incompatible::Role { caller: hello.role, own }.into());
     }
     if (hello.role == PeerRole::Device) == (hello.device == [0; 16]) {
         return Err(Incompatible::DeviceId { caller: hello.role }.into());
@@ -50,14 +46,7 @@ fn take_hello(message: Message, own: PeerRole) -> Result<Hello, WireError> {
 /// Answer to a hello, in the highest version both speak.
 fn welcome(hello: &Hello, mark: Option<u64>, in_flight: u32) -> (u16, Message) {
     let version = hello.version.min(VERSION);
-    (
-        version,
-        Message::Welcome(Welcome {
-            version,
-            mark,
-            in_flight,
-        }),
-    )
+    (version, Message::Welcome(Welcome { version, mark, in_flight }))
 }
 
 /// Edge A accepted a connection.
@@ -197,12 +186,7 @@ impl AwaitOpen {
         if tries > MAX_OPENINGS {
             return Err(Misbehaviour::TooManyTries { tries }.into());
         }
-        Ok(Opening {
-            version: self.version,
-            tries,
-            epoch,
-            nonce,
-        })
+        Ok(Opening { version: self.version, tries, epoch, nonce })
     }
 }
 
@@ -228,33 +212,18 @@ impl Opening {
 
     /// The session is open under this name.
     pub fn opened(self, sid: Sid) -> (Established, Message) {
-        (
-            Established::new(End::BToDevice, self.version),
-            Message::SessionOpen { sid },
-        )
+        (Established::new(End::BToDevice, self.version), Message::SessionOpen { sid })
     }
 
     /// The epoch is not above `highest`, the highest seen of this device.
     pub fn behind(self, highest: u64) -> (AwaitOpen, Message) {
-        (
-            AwaitOpen {
-                version: self.version,
-                tries: self.tries,
-            },
-            Message::EpochBehind { highest },
-        )
+        (AwaitOpen { version: self.version, tries: self.tries }, Message::EpochBehind { highest })
     }
 }
 
 /// Edge B starts the handshake with edge A: send the message, then wait. `bundle` is zero where edge B serves several.
 pub fn greet_edge_a(bundle: BundleDigest) -> (AwaitWelcome, Message) {
-    let hello = Hello {
-        version: VERSION,
-        role: PeerRole::EdgeB,
-        device: [0; 16],
-        bundle,
-        flags: 0,
-    };
+    let hello = Hello { version: VERSION, role: PeerRole::EdgeB, device: [0; 16], bundle, flags: 0 };
     (AwaitWelcome(()), Message::Hello(hello))
 }
 

@@ -23,14 +23,7 @@ pub enum End {
 
 impl End {
     /// All ends.
-    pub const ALL: [End; 6] = [
-        End::DeviceToA,
-        End::DeviceToB,
-        End::AToDevice,
-        End::BToDevice,
-        End::AToB,
-        End::BToA,
-    ];
+    pub const ALL: [End; 6] = [End::DeviceToA, End::DeviceToB, End::AToDevice, End::BToDevice, End::AToB, End::BToA];
 
     /// The other end of the same link.
     pub fn opposite(self) -> End {
@@ -88,11 +81,7 @@ pub struct Established {
 
 impl Established {
     pub(crate) fn new(end: End, version: u16) -> Established {
-        Established {
-            end,
-            version,
-            begun: None,
-        }
+        Established { end, version, begun: None }
     }
 
     /// Which end of which link.
@@ -116,21 +105,13 @@ impl Established {
     pub fn receive(&mut self, message: Message) -> Result<Message, WireError> {
         let got = message.kind();
         if !self.end.opposite().may_send().contains(&got) {
-            return Err(Misbehaviour::NotAllowed {
-                from: self.end.peer(),
-                got,
-            }
-            .into());
+            return Err(Misbehaviour::NotAllowed { from: self.end.peer(), got }.into());
         }
         match &message {
             Message::Refuse(refuse) => return Err(WireError::Refused(refuse.clone())),
             Message::Begin { request } => {
                 if let Some(last) = self.begun.filter(|last| request <= last) {
-                    return Err(Misbehaviour::RequestNotRising {
-                        request: *request,
-                        last,
-                    }
-                    .into());
+                    return Err(Misbehaviour::RequestNotRising { request: *request, last }.into());
                 }
                 self.begun = Some(*request);
             }
@@ -166,12 +147,7 @@ impl Established {
         if self.end.may_send().contains(&kind) {
             return Ok(());
         }
-        Err(Misuse::NotOurs {
-            own: self.end.own(),
-            peer: self.end.peer(),
-            kind,
-        }
-        .into())
+        Err(Misuse::NotOurs { own: self.end.own(), peer: self.end.peer(), kind }.into())
     }
 
     /// At an edge, a device speaks only of requests it has begun.

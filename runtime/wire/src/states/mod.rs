@@ -22,11 +22,7 @@ use crate::{LOWEST_VERSION, VERSION};
 fn surprise(expected: &'static str, got: &Message) -> WireError {
     match got {
         Message::Refuse(refuse) => WireError::Refused(refuse.clone()),
-        other => Misbehaviour::Unexpected {
-            expected,
-            got: other.kind(),
-        }
-        .into(),
+        other => Misbehaviour::Unexpected { expected, got: other.kind() }.into(),
     }
 }
 
@@ -36,17 +32,10 @@ fn take_welcome(message: Message) -> Result<Welcome, WireError> {
         return Err(surprise("Welcome", &message));
     };
     if welcome.version > VERSION {
-        return Err(Misbehaviour::VersionAboveOffer {
-            chosen: welcome.version,
-            offered: VERSION,
-        }
-        .into());
+        return Err(Misbehaviour::VersionAboveOffer { chosen: welcome.version, offered: VERSION }.into());
     }
     if welcome.version < LOWEST_VERSION {
-        return Err(Incompatible::Version {
-            theirs: welcome.version,
-        }
-        .into());
+        return Err(Incompatible::Version { theirs: welcome.version }.into());
     }
     Ok(welcome)
 }

@@ -1,0 +1,5 @@
+//! Parts of `pponnx verify`.
+
+pub mod labeled;
+pub mod layers;
+pub mod shapes;

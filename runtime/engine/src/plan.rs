@@ -1,0 +1,443 @@
+//! A plan made ready to run on one role: weights packed, local segments prepared, constants broadcast.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pponnx_kernels::Kernels;
+use pponnx_keys::Suite;
+use pponnx_plans::constant::{ConstDecl, ConstStore, read_f32, read_f64, read_u32};
+use pponnx_plans::op::Op;
+use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
+use pponnx_plans::valid::ValidBundle;
+use pponnx_plans::value::{ConstId, DType, MapId, Role, SlotId, ValueId, ValueType};
+
+use crate::decode::{DecodeTable, Table};
+use crate::error::EngineError;
+use crate::linear::PackedMap;
+use crate::local::LocalModel;
+use crate::memory::Value;
+use crate::value::TensorValue;
+
+/// Where an `encode` stands, for messages.
+pub(crate) struct EncodeSite {
+    /// Name of the segment the tensor is for.
+    pub(crate) segment: String,
+    /// Inputs of the network that it may come from.
+    pub(crate) input: String,
+}
+
+/// Where a `check` stands, for messages.
+pub(crate) struct CheckSite {
+    /// Name of the segment.
+    pub(crate) segment: String,
+    /// Slot of edge A's reply.
+    pub(crate) slot: SlotId,
+    /// The edge at fault where only one can be.
+    pub(crate) blame: Option<Role>,
+}
+
+/// A local segment and its name in messages.
+pub(crate) struct LocalSite {
+    model: LocalModel,
+    name: String,
+}
+
+impl LocalSite {
+    /// Runs the segment; its outputs must be of the types that the plan says.
+    pub(crate) fn run(&self, inputs: &[&TensorValue], types: &[ValueType]) -> Result<Vec<TensorValue>, EngineError> {
+        let segment = || self.name.clone();
+        let outputs = self.model.run(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
+        if !outputs.iter().map(TensorValue::value_type).eq(types.iter().cloned()) {
+            let have: Vec<String> = outputs.iter().map(|o| o.value_type().to_string()).collect();
+            let want: Vec<String> = types.iter().map(ToString::to_string).collect();
+            return Err(EngineError::mismatch(format!(
+                "local segment {} returned {} where the plan says {}; compile the model again",
+                segment(),
+                have.join(", "),
+                want.join(", ")
+            )));
+        }
+        Ok(outputs)
+    }
+}
+
+enum Extra {
+    None,
+    Encode(EncodeSite),
+    Check(CheckSite),
+    Decode(Box<DecodeTable>),
+    Local(LocalSite),
+}
+
+/// What was found out about a step at load.
+pub(crate) struct Prepared {
+    /// Number of the step's first result.
+    pub(crate) first_result: usize,
+    /// Values that no later step reads, to be freed after this one.
+    pub(crate) frees: Vec<ValueId>,
+    /// Those among them that the step reads once, so that it may work on them in place.
+    pub(crate) takes: Vec<ValueId>,
+    extra: Extra,
+}
+
+impl Prepared {
+    fn wrong<T>(&self) -> Result<T, EngineError> {
+        Err(EngineError::mismatch("a step was not prepared"))
+    }
+
+    pub(crate) fn encode_site(&self) -> Result<&EncodeSite, EngineError> {
+        if let Extra::Encode(site) = &self.extra { Ok(site) } else { self.wrong() }
+    }
+
+    pub(crate) fn check_site(&self) -> Result<&CheckSite, EngineError> {
+        if let Extra::Check(site) = &self.extra { Ok(site) } else { self.wrong() }
+    }
+
+    pub(crate) fn decode_table(&self) -> Result<&DecodeTable, EngineError> {
+        if let Extra::Decode(table) = &self.extra { Ok(table) } else { self.wrong() }
+    }
+
+    pub(crate) fn local(&self) -> Result<&LocalSite, EngineError> {
+        if let Extra::Local(site) = &self.extra { Ok(site) } else { self.wrong() }
+    }
+}
+
+/// The plan of one role, ready to run. Immutable: requests share it through an `Arc`.
+pub struct LoadedPlan {
+    bundle: Arc<ValidBundle>,
+    digest: [u8; 32],
+    role: Role,
+    kernels: Kernels,
+    program: Program,
+    types: Vec<ValueType>,
+    steps: Vec<Prepared>,
+    maps: BTreeMap<MapId, PackedMap>,
+    recvs: BTreeMap<SlotId, Role>,
+    loads: Vec<SlotId>,
+}
+
+impl LoadedPlan {
+    /// Prepares the program of `role`. `constants` must hold what [`Bundle::constants_of`] names for it; the
+    /// weights of the maps it applies are packed once, here.
+    ///
+    /// # Errors
+    /// [`EngineError::Constant`] for a constant that is missing, of another size, or holds NaN, infinity or a group
+    /// number beyond the groups; [`EngineError::Local`] for a sub-model that cannot be read;
+    /// [`EngineError::PlanMismatch`] for a mask stream that this build does not know.
+    pub fn load(
+        bundle: impl Into<Arc<ValidBundle>>,
+        role: Role,
+        constants: &ConstStore,
+        kernels: Kernels,
+    ) -> Result<LoadedPlan, EngineError> {
+        let bundle: Arc<ValidBundle> = bundle.into();
+        if Suite::from_name(&bundle.header.suite).is_none() {
+            return Err(EngineError::mismatch(format!("unknown mask stream {:?}", bundle.header.suite)));
+        }
+        let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
+        let types = program.types();
+        let mut steps = Vec::with_capacity(program.steps.len());
+        let mut maps = BTreeMap::new();
+        let mut first_result = program.params.len();
+        let mut unread = unread_from(&program);
+        for (i, step) in program.steps.iter().enumerate() {
+            let mut frees = unread.remove(&i).unwrap_or_default();
+            frees.sort_unstable();
+            let operands = step.op.operands();
+            let once = |v: &&ValueId| operands.iter().filter(|o| o == v).count() == 1;
+            let takes = frees.iter().filter(once).copied().collect();
+            let extra = extra(&bundle, &program, constants, i, step)?;
+            steps.push(Prepared { first_result, frees, takes, extra });
+            if let Op::Apply { map, .. } = &step.op
+                && !maps.contains_key(map)
+            {
+                maps.insert(*map, PackedMap::load(&bundle, constants, *map, kernels)?);
+            }
+            first_result += step.results.len();
+        }
+        let recvs = program.steps.iter().filter_map(|s| match s.op {
+            Op::Recv { from, slot } => Some((slot, from)),
+            _ => None,
+        });
+        let loads = program.steps.iter().filter_map(|s| match s.op {
+            Op::Load { slot } => Some(slot),
+            _ => None,
+        });
+        Ok(LoadedPlan {
+            digest: *bundle.digest(),
+            recvs: recvs.collect(),
+            loads: loads.collect(),
+            bundle,
+            role,
+            kernels,
+            program,
+            types,
+            steps,
+            maps,
+        })
+    }
+
+    /// The bundle the plan belongs to.
+    pub fn bundle(&self) -> &Arc<ValidBundle> {
+        &self.bundle
+    }
+
+    /// Digest of the bundle.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Whose plan it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The kernels it runs on.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Slots whose stored corrections a request of this role takes, in the order of the program.
+    pub fn loads(&self) -> &[SlotId] {
+        &self.loads
+    }
+
+    /// What this role receives in a request: slots and senders.
+    pub fn receives(&self) -> impl Iterator<Item = (Role, SlotId)> {
+        self.recvs.iter().map(|(slot, from)| (*from, *slot))
+    }
+
+    /// The declaration of a slot.
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if the bundle has no such slot.
+    pub fn slot(&self, slot: SlotId) -> Result<&Slot, EngineError> {
+        let decl = self.bundle.slots.get(slot.index());
+        decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no slot {slot}")))
+    }
+
+    /// Number of payload bytes that `from` sends this role over a slot; `None` if it sends nothing there.
+    pub fn expects(&self, from: Role, slot: SlotId) -> Option<u64> {
+        self.recvs.get(&slot).filter(|r| **r == from)?;
+        self.bundle.slots.get(slot.index()).map(Slot::bytes)
+    }
+
+    pub(crate) fn types(&self) -> &[ValueType] {
+        &self.types
+    }
+
+    pub(crate) fn step(&self, pc: usize) -> Option<(&Step, &Prepared)> {
+        self.program.steps.get(pc).zip(self.steps.get(pc))
+    }
+
+    pub(crate) fn range(&self, index: usize) -> Result<&Range, EngineError> {
+        self.bundle.ranges.get(index).ok_or_else(|| EngineError::mismatch(format!("the bundle has no range {index}")))
+    }
+
+    pub(crate) fn ring_width(&self, id: ValueId) -> Result<u32, EngineError> {
+        ring_width(&self.types, id.index())
+    }
+
+    pub(crate) fn apply(&self, map: MapId, inputs: &[&Value]) -> Result<Value, EngineError> {
+        let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
+        let decl = self.bundle.maps.get(map.index());
+        let decl = decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?;
+        packed.apply(decl, inputs, self.kernels)
+    }
+
+    /// Fails unless `inputs` are the parameters of the program.
+    pub(crate) fn accepts(&self, inputs: &[TensorValue]) -> Result<(), EngineError> {
+        if inputs.len() != self.program.params.len() {
+            return Err(EngineError::InvalidInput {
+                name: self.bundle.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", "),
+                what: format!("{} tensors given where {} are needed", inputs.len(), self.program.params.len()),
+            });
+        }
+        for (i, (input, wanted)) in inputs.iter().zip(&self.program.params).enumerate() {
+            if &input.value_type() != wanted {
+                return Err(EngineError::InvalidInput {
+                    name: self.bundle.inputs.get(i).map(|p| p.name.clone()).unwrap_or_default(),
+                    what: format!("it is {} and must be {wanted}", input.value_type()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ring_width(types: &[ValueType], index: usize) -> Result<u32, EngineError> {
+    match types.get(index) {
+        Some(ValueType::Ring(k, _)) => Ok(*k),
+        _ => Err(EngineError::mismatch(format!("value %{index} is not a ring tensor"))),
+    }
+}
+
+/// For each step, the values whose last reader it is; values that nobody reads fall to the step that makes them.
+fn unread_from(program: &Program) -> BTreeMap<usize, Vec<ValueId>> {
+    let mut last = Vec::with_capacity(program.value_count());
+    last.resize(program.params.len(), 0);
+    for (i, step) in program.steps.iter().enumerate() {
+        last.extend(step.results.iter().map(|_| i));
+        for v in step.op.operands() {
+            if let Some(at) = last.get_mut(v.index()) {
+                *at = i;
+            }
+        }
+    }
+    let mut by_step: BTreeMap<usize, Vec<ValueId>> = BTreeMap::new();
+    for (v, i) in last.into_iter().enumerate() {
+        by_step.entry(i).or_default().push(ValueId(v as u32));
+    }
+    by_step
+}
+
+fn extra(
+    bundle: &Bundle,
+    program: &Program,
+    constants: &ConstStore,
+    at: usize,
+    step: &Step,
+) -> Result<Extra, EngineError> {
+    Ok(match &step.op {
+        Op::Encode { x, .. } => Extra::Encode(encode_site(bundle, program, at, *x)),
+        Op::Check { map, z, .. } => Extra::Check(check_site(bundle, program, *map, *z)),
+        Op::Decode { source, scale, bias, group, .. } => {
+            let shape = step.results.first().map(ValueType::shape).cloned().unwrap_or_default();
+            let scale_table = finite(bundle, constants, *scale, DType::F64, read_f64, |v| v.is_finite())?;
+            let bias_table = finite(bundle, constants, *bias, DType::F32, read_f32, |v| v.is_finite())?;
+            let groups = groups_of(program, *source) as u32;
+            let group_table = match group {
+                Some(id) => Some(finite(bundle, constants, *id, DType::U32, read_u32, |g| *g < groups)?),
+                None if groups > 1 => {
+                    return Err(EngineError::mismatch(format!("step {at}: decode names no groups of {source}")));
+                }
+                None => None,
+            };
+            let table = DecodeTable::new(&shape, &scale_table, &bias_table, group_table.as_ref());
+            Extra::Decode(Box::new(table.map_err(|what| EngineError::Constant { id: *scale, what })?))
+        }
+        Op::Local { model, .. } => {
+            let (_, bytes) = constant_bytes(bundle, constants, *model)?;
+            let named = |name: &str| format!("{name:?} (step {at} of the device program)");
+            let loaded = LocalModel::load(bytes);
+            let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
+            Extra::Local(LocalSite { name: named(model.name()), model })
+        }
+        Op::Mask { .. }
+        | Op::Expose { .. }
+        | Op::Unpad { .. }
+        | Op::Lift { .. }
+        | Op::Return { .. }
+        | Op::Send { .. }
+        | Op::Recv { .. }
+        | Op::Draw { .. }
+        | Op::Pad { .. }
+        | Op::Apply { .. }
+        | Op::Sub { .. }
+        | Op::Store { .. }
+        | Op::Load { .. }
+        | Op::DealCheck { .. } => Extra::None,
+    })
+}
+
+/// A constant's declaration and bytes.
+///
+/// # Errors
+/// [`EngineError::Constant`] if the store lacks it or it has another size.
+pub(crate) fn constant_bytes<'a>(
+    bundle: &'a Bundle,
+    constants: &'a ConstStore,
+    id: ConstId,
+) -> Result<(&'a ConstDecl, &'a [u8]), EngineError> {
+    let wrong = |what: &str| EngineError::Constant { id, what: what.into() };
+    let decl = bundle.constants.get(id.index()).ok_or_else(|| wrong("not declared"))?;
+    let bytes = constants.get(&decl.digest).ok_or_else(|| wrong("missing"))?;
+    if bytes.len() != decl.bytes() {
+        return Err(wrong("another number of bytes than its shape says"));
+    }
+    Ok((decl, bytes))
+}
+
+/// A constant of numbers that all pass a test.
+fn finite<T>(
+    bundle: &Bundle,
+    constants: &ConstStore,
+    id: ConstId,
+    dtype: DType,
+    read: impl Fn(&[u8]) -> Vec<T>,
+    good: impl Fn(&T) -> bool,
+) -> Result<Table<T>, EngineError> {
+    let (decl, bytes) = constant_bytes(bundle, constants, id)?;
+    if decl.dtype != dtype {
+        return Err(EngineError::Constant { id, what: format!("{} and not {}", decl.dtype.name(), dtype.name()) });
+    }
+    let data = read(bytes);
+    if !data.iter().all(good) {
+        let what = if dtype == DType::U32 { "a group number beyond the groups" } else { "NaN or infinity" };
+        return Err(EngineError::Constant { id, what: what.into() });
+    }
+    Ok(Table { shape: decl.shape.clone(), data })
+}
+
+/// The step that defines a value.
+fn definition(program: &Program, id: ValueId) -> Option<&Op> {
+    let mut next = program.params.len();
+    for step in &program.steps {
+        let first = next;
+        next += step.results.len();
+        if (first..next).contains(&id.index()) {
+            return Some(&step.op);
+        }
+    }
+    None
+}
+
+/// Number of groups of an encoded value.
+fn groups_of(program: &Program, id: ValueId) -> usize {
+    match definition(program, id) {
+        Some(Op::Encode { groups, .. }) => *groups,
+        _ => 1,
+    }
+}
+
+/// Names for the error about NaN: the slot that the encoded tensor goes to, and the inputs behind it.
+fn encode_site(bundle: &Bundle, program: &Program, at: usize, x: ValueId) -> EncodeSite {
+    let first: usize = program.params.len() + program.steps[..at].iter().map(|s| s.results.len()).sum::<usize>();
+    let encoded = ValueId(first as u32);
+    let name = |slot: SlotId| bundle.slots.get(slot.index()).map(|s| s.name.clone());
+    let mut exposed = None;
+    let mut next = program.params.len();
+    let mut segment = None;
+    for step in &program.steps {
+        match &step.op {
+            Op::Mask { slot, x } if *x == encoded => segment = segment.or_else(|| name(*slot)),
+            Op::Expose { x, .. } if *x == encoded => exposed = Some(ValueId(next as u32)),
+            Op::Send { slot, x, .. } if exposed == Some(*x) => segment = segment.or_else(|| name(*slot)),
+            _ => {}
+        }
+        next += step.results.len();
+    }
+    let input = match bundle.inputs.get(x.index()) {
+        Some(port) if x.index() < program.params.len() => port.name.clone(),
+        _ => bundle.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    EncodeSite { segment: segment.unwrap_or_default(), input }
+}
+
+/// Names for a failed check: walks from the tested value back to edge A's reply.
+fn check_site(bundle: &Bundle, program: &Program, map: MapId, z: ValueId) -> CheckSite {
+    let mut slot = None;
+    let mut open = vec![z];
+    while let Some(id) = open.pop() {
+        match definition(program, id) {
+            Some(Op::Recv { from, slot: s }) if slot.is_none() || *from == Role::EdgeA => slot = Some(*s),
+            Some(op) => open.extend(op.operands().into_iter().filter(|v| v.index() < id.index())),
+            None => {}
+        }
+    }
+    CheckSite {
+        segment: bundle.maps.get(map.index()).map(|m| m.name.clone()).unwrap_or_default(),
+        slot: slot.unwrap_or(SlotId(0)),
+        blame: (!bundle.has_role(Role::EdgeB)).then_some(Role::EdgeA),
+    }
+}
