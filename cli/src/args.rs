@@ -294,6 +294,9 @@ pub struct Serve {
     /// Write the address that is listened at to this file once ready
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// End when stdin is closed: a parent process that dies takes the edge with it
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
     /// For demonstrations: append every tensor received from devices to this file (masked numbers, nothing secret)
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

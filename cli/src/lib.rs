@@ -5,15 +5,28 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod cluster;
 pub mod cmd;
+pub mod compare;
 pub mod config;
 pub mod console;
+pub mod demo;
 pub mod exit;
 pub mod failure;
+pub mod foreign;
 pub mod input;
+pub mod isa;
 pub mod log;
+pub mod model;
 pub mod output;
+pub mod owner;
+pub mod plaintext;
+pub mod plan;
 pub mod progress;
+pub mod random;
+pub mod record;
+pub mod roles;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -140,7 +140,9 @@ fn info(graph: &Graph, v: ValueId) -> Result<pb::ValueInfoProto, Diagnostic> {
     let known = graph.values.get(v.index()).and_then(|Value { dtype, shape, .. }| Some(((*dtype)?, shape.clone()?)));
     let Some((dtype, shape)) = known else {
         let text = format!("tensor `{name}` must cross between device and edges, but its type or shape is not fixed");
-        return Err(Diagnostic::new("dynamic-tensor", text).hint("operators such as NonZero must not feed linear layers"));
+        return Err(
+            Diagnostic::new("dynamic-tensor", text).hint("operators such as NonZero must not feed linear layers")
+        );
     };
     let dim = |d: &usize| pb::tensor_shape_proto::Dimension {
         value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(*d as i64)),

@@ -4,7 +4,9 @@ use crate::diag::{CompileError, Diagnostic};
 use crate::import::import;
 use crate::ir::split::{Part, SplitGraph, TensorId};
 use crate::passes::split::split;
-use crate::source::{self, FrontOptions, ModelSource, Sample};
+use crate::source::{self, Sample};
+
+pub use crate::source::{FrontOptions, ModelSource};
 
 /// Reads a model, classifies its nodes, folds constants, and splits it into local segments and outsourced stages.
 ///

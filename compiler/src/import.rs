@@ -91,7 +91,7 @@ impl Importer<'_> {
         } else {
             let first = self.graph.values.len();
             let mut steps = Vec::new();
-            match self.affine(typed, &mut steps) {
+            match self.affine(typed, &onnx.proto.op_type, &mut steps) {
                 Ok(()) if outputs.iter().all(|(_, o)| self.value_of.contains_key(o)) => {
                     if steps.is_empty() {
                         Work::Folded("it changes nothing at run time".into())
@@ -130,13 +130,13 @@ impl Importer<'_> {
     }
 
     /// Steps of all typed nodes of one ONNX node.
-    fn affine(&mut self, typed: &[&TypedNode], steps: &mut Vec<Step>) -> Result<(), String> {
+    fn affine(&mut self, typed: &[&TypedNode], op: &str, steps: &mut Vec<Step>) -> Result<(), String> {
         let network = self.network;
         for t in typed {
             if t.outputs.iter().all(|o| network.facts[*o].constant.is_some()) {
                 continue;
             }
-            let shape = checked_types(network, t)?;
+            let shape = checked_types(network, t, op)?;
             let operands = t.inputs.iter().map(|i| match (&network.facts[*i].constant, self.value_of.get(i)) {
                 (Some(c), _) => Ok(Operand::Constant(c)),
                 (None, Some(v)) => Ok(Operand::Value(*v, self.graph.shape(*v))),
@@ -178,10 +178,10 @@ impl Importer<'_> {
 }
 
 /// The shape of a node's only result, after checking that it computes in `f32` on tensors of fixed shape.
-fn checked_types<'n>(network: &'n Network, t: &TypedNode) -> Result<&'n Shape, String> {
+fn checked_types<'n>(network: &'n Network, t: &TypedNode, op: &str) -> Result<&'n Shape, String> {
     // First, so that a node which is local anyway says why in the operator's terms.
     if let Kind::Other(name) = &t.kind {
-        return Err(format!("{name} is not linear"));
+        return Err(if name == op { format!("this {op} has no linear form") } else { format!("{op} is not linear") });
     }
     let [output] = t.outputs.as_slice() else { return Err("it has several results".into()) };
     for fact in t.inputs.iter().chain([output]).map(|i| &network.facts[*i]).filter(|f| f.constant.is_none()) {

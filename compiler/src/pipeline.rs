@@ -5,7 +5,8 @@ use pponnx_plans::plan::Header;
 use pponnx_plans::valid::{self, ValidBundle};
 
 use crate::diag::{CompileError, Diagnostic};
-use crate::front::{self, FrontOptions, ModelSource};
+use crate::front;
+use crate::source::{FrontOptions, ModelSource};
 use crate::ir::split::SplitGraph;
 use crate::lower::{self, Interface};
 use crate::passes::quantise;

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pponnx_compiler::front::{FrontOptions, ModelSource};
 use pponnx_compiler::pipeline::{Compiled, Options, compile};
 use pponnx_compiler::precision::Precision as Width;
 use pponnx_compiler::schemes;
+use pponnx_compiler::source::{FrontOptions, ModelSource};
+use pponnx_compiler::report::Report;
+use pponnx_plans::plan::SlotKind;
+use pponnx_plans::valid::ValidBundle;
 use pponnx_plans::value::Role;
 use serde_json::{Value, json};
 
@@ -61,43 +64,29 @@ pub fn run(console: &Console, args: &Compile) -> Outcome<Value> {
         _ => None,
     };
     let compiled = compile_model(console, &args.model, &options(&args.options)?)?;
-    let report = &compiled.report;
-    for note in &report.notes {
+    for note in &compiled.report.notes {
         console.note(note);
     }
-    let mut result = serde_json::to_value(report)
-        .map_err(|e| Failure::internal(format!("the report cannot be written as JSON: {e}")))?;
-    let summary = report.summary();
+    let summary = compiled.report.summary();
+    let mut result = report_json(&compiled.report)?;
     if let Some((output, staging)) = staging {
         let requests = args.requests.unwrap_or(DEFAULT_REQUESTS);
-        let bundle = Arc::new(compiled.bundle);
-        let addresses = (args.edge_a.as_str(), args.edge_b.as_str());
-        let image = ImageEntry::from_args(&args.image);
-        let (devices, edge_a, edge_b) = configurations(&bundle, args.devices, addresses, &image)?;
-        let holder = stored_with(&bundle);
-        let folders = folder_names(args.devices, edge_b.is_some());
-        {
+        let wishes = Wishes {
+            devices: args.devices,
+            addresses: (&args.edge_a, &args.edge_b),
+            image: ImageEntry::from_args(&args.image),
+            requests,
+        };
+        let bundle = {
             let _progress = Progress::start(console, format!("writing {}", output.display()));
-            let contents = Contents {
-                bundle: Arc::clone(&bundle),
-                constants: &compiled.constants,
-                kernels: isa::kernels()?,
-                requests,
-                devices,
-                edge_a,
-                edge_b,
-            };
-            write(contents, &staging)?;
-            let text = serde_json::to_string_pretty(&result).map_err(|e| Failure::internal(e.to_string()))?;
-            staging.write("report.json", text.as_bytes(), false)?;
-            staging.write("report.html", html(report).as_bytes(), false)?;
-            staging.publish()?;
-        }
+            write_folders(compiled, staging, &wishes)?
+        };
+        let folders = folder_names(args.devices, bundle.has_role(Role::EdgeB));
         for folder in &folders {
             console.say(format!("wrote {}", output.join(folder).display()));
         }
-        if let Some(holder) = holder {
-            let each: u64 = bundle.slots.iter().filter(|s| is_correction(s)).map(|s| s.bytes()).sum();
+        if let Some(holder) = stored_with(&bundle) {
+            let each: u64 = bundle.slots.iter().filter(|s| s.kind == SlotKind::Correction).map(|s| s.bytes()).sum();
             let said = if args.requests.is_none() { " (--requests N deals another number)" } else { "" };
             console.say(format!(
                 "dealt {requests} key pairs to each device, kept at {}: {}{said}",
@@ -114,8 +103,43 @@ pub fn run(console: &Console, args: &Compile) -> Outcome<Value> {
     Ok(result)
 }
 
-fn is_correction(slot: &pponnx_plans::plan::Slot) -> bool {
-    slot.kind == pponnx_plans::plan::SlotKind::Correction
+/// What the folders need to know besides the compiled model.
+pub struct Wishes<'a> {
+    /// Number of devices.
+    pub devices: u16,
+    /// Addresses of edge A and edge B.
+    pub addresses: (&'a str, &'a str),
+    /// Pictures as input.
+    pub image: ImageEntry,
+    /// Key pairs to deal, where the scheme deals any.
+    pub requests: u64,
+}
+
+/// Makes all keys and writes all folders and reports; the folder appears whole.
+pub fn write_folders(compiled: Compiled, staging: Staging, wishes: &Wishes<'_>) -> Outcome<Arc<ValidBundle>> {
+    let Compiled { bundle, constants, report, .. } = compiled;
+    let bundle = Arc::new(bundle);
+    let (devices, edge_a, edge_b) = configurations(&bundle, wishes.devices, wishes.addresses, &wishes.image)?;
+    let contents = Contents {
+        bundle: Arc::clone(&bundle),
+        constants: &constants,
+        kernels: isa::kernels()?,
+        requests: wishes.requests,
+        devices,
+        edge_a,
+        edge_b,
+    };
+    write(contents, &staging)?;
+    let text = serde_json::to_string_pretty(&report_json(&report)?).map_err(|e| Failure::internal(e.to_string()))?;
+    staging.write("report.json", text.as_bytes(), false)?;
+    staging.write("report.html", html(&report).as_bytes(), false)?;
+    staging.publish()?;
+    Ok(bundle)
+}
+
+fn report_json(report: &Report) -> Outcome<Value> {
+    let failed = |e| Failure::internal(format!("the report cannot be written as JSON: {e}"));
+    Ok(serde_json::to_value(report).map_err(failed)?)
 }
 
 fn folder_names(devices: u16, edge_b: bool) -> Vec<String> {

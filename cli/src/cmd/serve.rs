@@ -57,6 +57,7 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
         console.say(format!("{} listens at {address}: {plans} plans, {devices} devices", role.name()));
         tokio::select! {
             ended = running.wait() => ended.map_err(node_failure)?,
+            () = stdin_closed(args.until_stdin_closes) => running.stop(GRACE).await.map_err(node_failure)?,
             () = stop.wait() => {
                 console.note("stopping; requests under way are finished first (press again to stop at once)");
                 tokio::select! {
@@ -67,6 +68,20 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
         }
         Ok(json!({ "event": "stopped", "role": role.name(), "address": address }))
     })
+}
+
+/// Ends when stdin does; never, if nobody asked.
+async fn stdin_closed(asked: bool) {
+    let (closed, told) = tokio::sync::oneshot::channel::<()>();
+    if !asked {
+        return std::future::pending().await;
+    }
+    // A thread and not a task: a read of stdin cannot be cancelled, and must not hold up the end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drop(closed);
+    });
+    let _ = told.await;
 }
 
 /// SIGINT and SIGTERM, from the moment it is made.

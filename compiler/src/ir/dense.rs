@@ -32,6 +32,12 @@ impl Dense {
         self.data.iter().all(|v| *v == value)
     }
 
+    /// Whether it broadcasts to `shape`.
+    pub fn fits(&self, shape: &Shape) -> bool {
+        let mut axes = self.shape.0.iter().zip(&shape.0);
+        self.shape.rank() == shape.rank() && axes.all(|(from, to)| from == to || *from == 1)
+    }
+
     /// The elements of the tensor of shape `shape` for which `self` stands.
     ///
     /// # Errors
@@ -40,9 +46,7 @@ impl Dense {
         if self.shape == *shape {
             return Ok(self.clone());
         }
-        let fits = self.shape.rank() == shape.rank()
-            && self.shape.0.iter().zip(&shape.0).all(|(from, to)| from == to || *from == 1);
-        if !fits {
+        if !self.fits(shape) {
             return Err(format!("{} does not broadcast to {shape}", self.shape));
         }
         let strides = self.shape.strides();
@@ -79,7 +83,8 @@ impl Dense {
         if self.shape.rank() != other.shape.rank() {
             return Err(format!("{} and {} differ in rank", self.shape, other.shape));
         }
-        let shape = Shape(self.shape.0.iter().zip(&other.shape.0).map(|(a, b)| if *a == 1 { *b } else { *a }).collect());
+        let shape =
+            Shape(self.shape.0.iter().zip(&other.shape.0).map(|(a, b)| if *a == 1 { *b } else { *a }).collect());
         let (a, b) = (self.full(&shape)?, other.full(&shape)?);
         Ok(Dense { shape, data: a.data.iter().zip(&b.data).map(|(a, b)| f(*a, *b)).collect() })
     }
@@ -204,4 +209,43 @@ pub fn offsets_of_windows(
             .collect();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn dense(shape: &[usize], data: &[f64]) -> Dense {
+        Dense { shape: Shape(shape.to_vec()), data: data.to_vec() }
+    }
+
+    #[test]
+    fn compress_undoes_full() {
+        let channels = dense(&[1, 3, 1], &[1.0, 2.0, 3.0]);
+        let full = channels.full(&Shape(vec![2, 3, 2])).unwrap();
+        assert_eq!(full.data, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!(full.compress(), channels);
+        assert_eq!(dense(&[2, 2], &[0.0, -0.0, 0.0, -0.0]).compress().shape.0, [1, 2]);
+        assert!(channels.full(&Shape(vec![2, 4, 2])).is_err());
+    }
+
+    #[test]
+    fn movements_place_elements_where_the_shape_rules_say() {
+        let x = dense(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let x0 = pponnx_plans::value::ValueId(0);
+        let run = |op: MapOp<()>| apply(&op, &[&x], 9.0).unwrap().data;
+        assert_eq!(run(MapOp::Transpose { x: x0, perm: vec![1, 0] }), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(run(MapOp::Gather { x: x0, axis: 1, indices: vec![2, 0] }), [3.0, 1.0, 6.0, 4.0]);
+        assert_eq!(run(MapOp::Slice { x: x0, starts: vec![1, 0], steps: vec![1, 2], lens: vec![1, 2] }), [4.0, 6.0]);
+        assert_eq!(
+            run(MapOp::PadZero { x: x0, before: vec![0, 1], after: vec![0, 0] }),
+            [9.0, 1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6.0]
+        );
+    }
+
+    #[test]
+    fn windows_leave_padding_out() {
+        assert_eq!(offsets_of_windows(&[3], &[2], &[2], &[2], &[1], &[1]), [vec![0], vec![1, 2]]);
+    }
 }

@@ -54,28 +54,6 @@ impl StepOp {
     pub fn is_heavy(&self) -> bool {
         matches!(self, StepOp::Linear(op) if op.constant().is_some())
     }
-
-    /// Whether it moves elements without computing: such a step may as well run on the device.
-    pub fn is_movement(&self) -> bool {
-        match self {
-            StepOp::Linear(op) => match op {
-                MapOp::Concat { .. }
-                | MapOp::Reshape { .. }
-                | MapOp::Transpose { .. }
-                | MapOp::PadZero { .. }
-                | MapOp::Slice { .. }
-                | MapOp::Gather { .. }
-                | MapOp::Expand { .. } => true,
-                MapOp::Conv { .. }
-                | MapOp::ConvTranspose { .. }
-                | MapOp::MatMul { .. }
-                | MapOp::SumPool { .. }
-                | MapOp::Add { .. }
-                | MapOp::Sub { .. } => false,
-            },
-            StepOp::Scale { .. } | StepOp::Shift { .. } => false,
-        }
-    }
 }
 
 /// One step of an affine node.

@@ -1,6 +1,7 @@
 //! What the compiler's stages hand to each other.
 
-pub mod integer;
 pub mod dense;
 pub mod graph;
+pub mod integer;
 pub mod split;
+pub mod text;

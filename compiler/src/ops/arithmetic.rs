@@ -66,6 +66,5 @@ fn fit(mut c: Dense, shape: &Shape) -> Result<Dense, String> {
     while c.shape.rank() < shape.rank() {
         c.shape.0.insert(0, 1);
     }
-    c.full(shape)?;
-    Ok(c)
+    if c.fits(shape) { Ok(c) } else { Err(format!("its constant {} does not broadcast to {shape}", c.shape)) }
 }

@@ -67,7 +67,7 @@ fn einsum(axes: &[EinsumAxis], claim: &Claim<'_>, lowering: &mut Lowering<'_>) -
             (None, false, _) => {}
         }
     }
-    classes.emit(x, &w, claim, lowering)
+    classes.emit(x, w, claim, lowering)
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Classes {
     fn emit(
         mut self,
         x: ValueId,
-        w: &RealTensor,
+        w: RealTensor,
         claim: &Claim<'_>,
         lowering: &mut Lowering<'_>,
     ) -> Result<ValueId, String> {
@@ -99,8 +99,7 @@ impl Classes {
         let inner: usize = k.iter().product();
         let columns: usize = n.iter().product();
         // The variable as [batch.., rows.., inner..], axes of size 1 that play no part dropped.
-        let mut kept: Vec<usize> =
-            self.batch.iter().chain(&self.rows).chain(&self.inner).filter_map(|i| i.x).collect();
+        let mut kept: Vec<usize> = self.batch.iter().chain(&self.rows).chain(&self.inner).filter_map(|i| i.x).collect();
         let order = kept.clone();
         kept.sort_unstable();
         let from = lowering.shape(x);
@@ -128,15 +127,20 @@ impl Classes {
     }
 
     /// Weights as `[batch.., columns, inner]`.
-    fn weights(&self, w: &RealTensor, batch: &[usize], columns: usize, inner: usize) -> RealTensor {
-        let order: Vec<Index> = self.batch.iter().chain(&self.columns).chain(&self.inner).copied().collect();
-        let strides = |list: &[Index]| list.iter().map(|i| i.stride).collect::<Vec<_>>();
-        let places = offsets(&sizes(&order), &strides(&order));
-        let extra = offsets(&sizes(&self.summed), &strides(&self.summed));
-        let sum = |o: usize| extra.iter().map(|e| f64::from(w.data[o + e])).sum::<f64>() as f32;
-        let data = places.into_iter().map(|o| if extra.len() == 1 { w.data[o] } else { sum(o) }).collect();
+    fn weights(&self, w: RealTensor, batch: &[usize], columns: usize, inner: usize) -> RealTensor {
+        let outer: Vec<Index> = self.batch.iter().chain(&self.columns).copied().collect();
+        let places = |list: &[Index]| offsets(&sizes(list), &list.iter().map(|i| i.stride).collect::<Vec<_>>());
+        let (rows, row, extra) = (places(&outer), places(&self.inner), places(&self.summed));
         let mut shape = batch.to_vec();
         shape.extend([columns, inner]);
+        let in_order = |list: &[usize], step: usize| list.iter().enumerate().all(|(i, o)| *o == i * step);
+        let data =
+            if extra.len() == 1 && in_order(&row, 1) && in_order(&rows, inner) && w.data.len() == rows.len() * inner {
+                w.data
+            } else {
+                let sum = |o: usize| extra.iter().map(|e| f64::from(w.data[o + e])).sum::<f64>() as f32;
+                rows.iter().flat_map(|o| row.iter().map(move |i| o + i)).map(sum).collect()
+            };
         RealTensor { shape: shape.into(), data }
     }
 }

@@ -99,9 +99,5 @@ pub fn lower(claim: &Claim<'_>, lowering: &mut Lowering<'_>) -> Result<ValueId, 
         other => Err(format!("no linear form for {other:?}")),
     })?;
     let got = lowering.shape(result);
-    if got == *claim.shape {
-        Ok(result)
-    } else {
-        Err(format!("its linear form has shape {got}, not {}", claim.shape))
-    }
+    if got == *claim.shape { Ok(result) } else { Err(format!("its linear form has shape {got}, not {}", claim.shape)) }
 }

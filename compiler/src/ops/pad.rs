@@ -14,12 +14,7 @@ pub fn lower(claim: &Claim<'_>, lowering: &mut Lowering<'_>) -> Option<Result<Va
     Some(pad(pads, *fill, claim, lowering))
 }
 
-fn pad(
-    pads: &[(usize, usize)],
-    fill: Fill,
-    claim: &Claim<'_>,
-    lowering: &mut Lowering<'_>,
-) -> Result<ValueId, String> {
+fn pad(pads: &[(usize, usize)], fill: Fill, claim: &Claim<'_>, lowering: &mut Lowering<'_>) -> Result<ValueId, String> {
     let (x, shape) = claim.value(0)?;
     match fill {
         Fill::Value(value) => {

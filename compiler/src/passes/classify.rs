@@ -7,7 +7,8 @@
 //! 1. one heavy node per path in a stage, since residues cannot be rescaled in between;
 //! 2. the tensor between them has no other reader, and all inputs come from one stage and from the same uploads, so
 //!    that each map has one result and no product is computed twice;
-//! 3. it must pay: light nodes that only move elements stay on the device unless fewer elements cross in consequence.
+//! 3. it must pay: unless it is a factor or a constant term, which cost nothing, a light node stays on the device
+//!    where no fewer elements cross in consequence.
 //!
 //! Zero padding in front of a convolution joins it, since the convolution can pad.
 
@@ -63,7 +64,9 @@ pub fn classify(graph: &Graph, forced: &BTreeMap<usize, String>) -> Placement {
     for (i, node) in graph.nodes.iter().enumerate() {
         if !matches!(classes[i], Class::Folded(_)) {
             node.inputs.iter().for_each(|v| readers.entry(*v).or_default().push(i));
-            node.outputs.iter().for_each(|v| { let _ = maker.insert(*v, i); });
+            node.outputs.iter().for_each(|v| {
+                let _ = maker.insert(*v, i);
+            });
         }
     }
     let mut placer = Placer { graph, classes, readers, maker, sunk: BTreeMap::new(), joined: BTreeMap::new() };
@@ -128,8 +131,7 @@ impl Placer<'_> {
             let Some(reader) = self.sole_reader(*out).filter(|r| spatial && self.classes[*r] == Class::Heavy) else {
                 continue;
             };
-            let convolves =
-                |op: &StepOp| matches!(op, StepOp::Linear(MapOp::Conv { x, .. }) if x == out);
+            let convolves = |op: &StepOp| matches!(op, StepOp::Linear(MapOp::Conv { x, .. }) if x == out);
             if self.steps(reader).iter().any(|s| convolves(&s.op)) {
                 self.sunk.insert(i, reader);
             }
@@ -199,13 +201,15 @@ impl Placer<'_> {
         let (from, to) = (elements(&n.inputs), elements(&n.outputs));
         let steps = self.steps(node);
         let pointwise = steps.iter().all(|s| matches!(s.op, StepOp::Scale { .. } | StepOp::Shift { .. }));
-        let computes = steps.iter().any(|s| matches!(s.op, StepOp::Linear(_)) && !s.op.is_movement());
-        let stays = if wanted || to < from || (computes && to == from) {
-            below.iter().for_each(|b| { let _ = self.settle(*b, true, kept); });
+        let stays = if wanted || to < from {
+            below.iter().for_each(|b| {
+                let _ = self.settle(*b, true, kept);
+            });
             true
         } else {
-            let all = below.iter().fold(true, |all, b| self.settle(*b, false, kept) && all);
-            pointwise && all
+            // All of them settle, whatever the first one says.
+            let stays: Vec<bool> = below.iter().map(|b| self.settle(*b, false, kept)).collect();
+            pointwise && !stays.contains(&false)
         };
         if stays {
             kept.insert(node);
@@ -263,7 +267,7 @@ impl Placer<'_> {
                 }
                 (Class::Light, None) => {
                     let why = if self.joined.contains_key(&i) {
-                        "linear, but moves elements only, and no fewer would cross"
+                        "linear, but no fewer elements would cross"
                     } else {
                         "linear, but has no weights and cannot join a linear layer"
                     };

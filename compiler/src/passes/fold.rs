@@ -3,7 +3,7 @@
 //!
 //! Every value on the way stands as `scale * v + shift`, with `v` a value of the linear map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_plans::map::{LinearMap, MapOp};
@@ -202,12 +202,26 @@ impl Builder {
     }
 
     fn push(&mut self, op: &Op, xs: &[Term]) -> Result<ValueId, String> {
-        let op = with_operands(op, &xs.iter().map(|x| x.v).collect::<Vec<_>>())?;
-        let shapes: Vec<&Shape> = xs.iter().map(|x| &self.shapes[x.v.index()]).collect();
+        let mut operands: Vec<ValueId> = xs.iter().map(|x| x.v).collect();
+        if let (MapOp::Reshape { shape, .. }, [x]) = (op, operands.as_mut_slice()) {
+            // A reshape of a reshape needs the second only, or neither.
+            while let Some(MapOp::Reshape { x: inner, .. }) = self.definition(*x) {
+                *x = *inner;
+            }
+            if self.shapes[x.index()].0 == *shape {
+                return Ok(*x);
+            }
+        }
+        let op = with_operands(op, &operands)?;
+        let shapes: Vec<&Shape> = operands.iter().map(|x| &self.shapes[x.index()]).collect();
         let shape = op.shape(&shapes, op.constant().map(|w| &w.shape))?;
         self.ops.push(op);
         self.shapes.push(shape);
         Ok(ValueId((self.shapes.len() - 1) as u32))
+    }
+
+    fn definition(&self, v: ValueId) -> Option<&Op> {
+        self.ops.get(v.index().checked_sub(self.inputs)?)
     }
 
     /// Moves the factor into weights where that is possible.
@@ -221,7 +235,7 @@ impl Builder {
     /// Multiplies the value `v` by `scale` by changing weights; `false`, and no change, if that cannot be done.
     fn absorb(&mut self, v: ValueId, scale: &Dense) -> bool {
         let Some(at) = v.index().checked_sub(self.inputs) else { return false };
-        if self.ops.iter().filter(|op| op.operands().contains(&v)).count() > 0 {
+        if self.ops.iter().any(|op| op.operands().contains(&v)) {
             return false;
         }
         let scale = scale.compress();
@@ -249,11 +263,7 @@ impl Builder {
         let leading = matches!(op, MapOp::MatMul { .. });
         let scaled = op.with_constant(|w| {
             // Rows are the first axis of a kernel, the last but one of a matrix.
-            let inner: usize = if leading {
-                w.shape.0[w.shape.rank() - 1]
-            } else {
-                w.shape.0.iter().skip(1).product()
-            };
+            let inner: usize = if leading { w.shape.0[w.shape.rank() - 1] } else { w.shape.0.iter().skip(1).product() };
             let row = |i: usize| rows[(i / inner.max(1)) % rows.len()];
             let data = w.data.iter().enumerate().map(|(i, v)| (f64::from(*v) * row(i)) as f32).collect();
             Arc::new(RealTensor { shape: w.shape.clone(), data })
@@ -262,35 +272,37 @@ impl Builder {
         true
     }
 
-    /// The finished map, with zero padding merged into convolutions.
+    /// The finished map: zero padding merged into convolutions, operations that nothing reads left out.
     fn finish(mut self, name: String, output: ValueId) -> LinearMap<Arc<RealTensor>> {
-        let inputs: Vec<Shape> = self.shapes[..self.inputs].to_vec();
         while let Some((pad, conv)) = self.padded_conv() {
-            let at = self.inputs as u32 + pad as u32;
-            let (before, after, source) = match &self.ops[pad] {
-                MapOp::PadZero { x, before, after } => (before.clone(), after.clone(), *x),
-                _ => break,
-            };
-            if let MapOp::Conv { x, pads_before, pads_after, .. } = &mut self.ops[conv] {
-                *x = source;
-                pads_before.iter_mut().zip(before.iter().skip(2)).for_each(|(p, more)| *p += more);
-                pads_after.iter_mut().zip(after.iter().skip(2)).for_each(|(p, more)| *p += more);
-            }
-            self.ops.remove(pad);
-            for op in &mut self.ops {
-                let moved: Vec<ValueId> =
-                    op.operands().iter().map(|v| if v.0 > at { ValueId(v.0 - 1) } else { *v }).collect();
-                if let Ok(renumbered) = with_operands(op, &moved) {
-                    *op = renumbered;
-                }
-            }
-            self.shapes.remove(at as usize);
-            if output.0 > at {
-                return Builder { inputs: self.inputs, shapes: self.shapes, ops: self.ops }
-                    .finish(name, ValueId(output.0 - 1));
+            let MapOp::PadZero { x: source, before, after } = self.ops[pad].clone() else { break };
+            let MapOp::Conv { x, pads_before, pads_after, .. } = &mut self.ops[conv] else { break };
+            *x = source;
+            pads_before.iter_mut().zip(before.iter().skip(2)).for_each(|(p, more)| *p += more);
+            pads_after.iter_mut().zip(after.iter().skip(2)).for_each(|(p, more)| *p += more);
+        }
+        let mut read: BTreeSet<ValueId> = [output].into();
+        for (i, op) in self.ops.iter().enumerate().rev() {
+            if read.contains(&ValueId((self.inputs + i) as u32)) {
+                read.extend(op.operands());
             }
         }
-        LinearMap { name, inputs, ops: self.ops, output }
+        let mut number: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut ops = Vec::with_capacity(self.ops.len());
+        for v in 0..self.shapes.len() as u32 {
+            let Some(at) = (v as usize).checked_sub(self.inputs) else {
+                number.insert(ValueId(v), ValueId(v));
+                continue;
+            };
+            if read.contains(&ValueId(v)) {
+                number.insert(ValueId(v), ValueId((self.inputs + ops.len()) as u32));
+                let xs: Vec<ValueId> = self.ops[at].operands().iter().filter_map(|x| number.get(x).copied()).collect();
+                ops.extend(with_operands(&self.ops[at], &xs));
+            }
+        }
+        self.shapes.truncate(self.inputs);
+        let output = number.get(&output).copied().unwrap_or(output);
+        LinearMap { name, inputs: self.shapes, ops, output }
     }
 
     /// A zero padding and the convolution that alone reads it.

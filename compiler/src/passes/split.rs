@@ -124,7 +124,9 @@ impl Needed {
         }
         for (node, decision) in graph.nodes.iter().zip(&placement.decisions) {
             if let Decision::Local(stage, _) = decision {
-                node.inputs.iter().for_each(|v| { let _ = readers.entry(*v).or_default().insert(Some(*stage)); });
+                node.inputs.iter().for_each(|v| {
+                    let _ = readers.entry(*v).or_default().insert(Some(*stage));
+                });
             }
         }
         Needed { readers }
@@ -227,14 +229,8 @@ fn node_infos(network: &Network, graph: &Graph, placement: &Placement) -> Vec<No
             Some((name.clone(), known.or_else(computed)?))
         });
         let mult_adds = if place == Place::Folded { 0 } else { node.mult_adds };
-        let info = NodeInfo {
-            name: node.name.clone(),
-            op: node.op.clone(),
-            place,
-            reason: reason.clone(),
-            mult_adds,
-            output,
-        };
+        let info =
+            NodeInfo { name: node.name.clone(), op: node.op.clone(), place, reason: reason.clone(), mult_adds, output };
         infos.push((network.nodes[i].index, info));
     }
     infos.sort_by_key(|(index, _)| *index);

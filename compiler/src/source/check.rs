@@ -61,8 +61,11 @@ pub(super) fn walk(fw: &Onnx, model: &pb::ModelProto, dir: Option<&str>) -> (Vec
     for f in &model.functions {
         let name = f.name.as_deref().unwrap_or("");
         found.push(
-            Diagnostic::new("function", format!("the model defines the function `{name}`, and functions are not inlined"))
-                .hint("inline functions before compiling (`onnx.inliner.inline_local_functions`)"),
+            Diagnostic::new(
+                "function",
+                format!("the model defines the function `{name}`, and functions are not inlined"),
+            )
+            .hint("inline functions before compiling (`onnx.inliner.inline_local_functions`)"),
         );
     }
     for s in &graph.sparse_initializer {
@@ -99,7 +102,8 @@ fn operator(
 ) {
     let op = &node.op_type;
     if !node.domain.is_empty() && node.domain != "ai.onnx" {
-        let text = format!("operator `{op}` belongs to the domain `{}`, of which no operator is supported", node.domain);
+        let text =
+            format!("operator `{op}` belongs to the domain `{}`, of which no operator is supported", node.domain);
         found.push(Diagnostic::new("foreign-domain", text).at(name).hint("export with standard ONNX operators only"));
     } else if !fw.op_register.0.contains_key(op) {
         let text = format!("operator `{op}` is not supported");

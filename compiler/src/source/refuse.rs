@@ -50,7 +50,10 @@ pub(super) fn refuse(node: &pb::NodeProto, opset: i64, graph: &pb::GraphProto, m
             wrong("`ConvTranspose` with SAME padding is unreliable".into(), "give `pads` instead");
         }
         "Resize" if opset <= 10 && !matches!(text(node, "mode"), "linear") => {
-            wrong("nearest `Resize` of operator set 10 is computed wrongly for odd scales".into(), "export at 11 or later");
+            wrong(
+                "nearest `Resize` of operator set 10 is computed wrongly for odd scales".into(),
+                "export at 11 or later",
+            );
         }
         "GRU" | "LSTM" | "RNN" if !matches!(text(node, "direction"), "" | "forward") => {
             wrong(format!("`{op}` in reverse would be computed wrongly"), "reverse the input instead");

@@ -13,8 +13,7 @@ use crate::diag::Diagnostic;
 pub(super) fn pin(graph: &mut pb::GraphProto, options: &FrontOptions, notes: &mut Vec<String>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let fixed: Vec<&str> = graph.initializer.iter().map(|i| i.name.as_str()).collect();
-    let free: Vec<usize> =
-        (0..graph.input.len()).filter(|i| !fixed.contains(&graph.input[*i].name.as_str())).collect();
+    let free: Vec<usize> = (0..graph.input.len()).filter(|i| !fixed.contains(&graph.input[*i].name.as_str())).collect();
     for name in options.shapes.keys() {
         if !free.iter().any(|i| graph.input[*i].name == *name) {
             let names: Vec<&str> = free.iter().map(|i| graph.input[*i].name.as_str()).collect();
@@ -29,7 +28,8 @@ pub(super) fn pin(graph: &mut pb::GraphProto, options: &FrontOptions, notes: &mu
         let Some(wish) = options.shapes.get(&input.name) else { continue };
         let Some(dims) = dims_of(input) else { continue };
         if dims.len() != wish.len() {
-            let text = format!("input `{}` has {} axes, but the shape given has {}", input.name, dims.len(), wish.len());
+            let text =
+                format!("input `{}` has {} axes, but the shape given has {}", input.name, dims.len(), wish.len());
             found.push(Diagnostic::new("shape-conflict", text).hint("give one number an axis"));
             continue;
         }
@@ -40,11 +40,9 @@ pub(super) fn pin(graph: &mut pb::GraphProto, options: &FrontOptions, notes: &mu
                     let text = format!("axis {axis} of input `{}` is {v} in the model, {size} was given", input.name);
                     found.push(Diagnostic::new("shape-conflict", text).hint("leave the size the model gives"));
                 }
-                Some(Value::DimParam(p)) if !p.is_empty() => {
-                    if *named.entry(p.clone()).or_insert(size) != size {
-                        let text = format!("axis `{p}` of input `{}` was given two sizes", input.name);
-                        found.push(Diagnostic::new("shape-conflict", text).hint("axes of one name have one size"));
-                    }
+                Some(Value::DimParam(p)) if !p.is_empty() && *named.entry(p.clone()).or_insert(size) != size => {
+                    let text = format!("axis `{p}` of input `{}` was given two sizes", input.name);
+                    found.push(Diagnostic::new("shape-conflict", text).hint("axes of one name have one size"));
                 }
                 _ => {}
             }
@@ -70,7 +68,9 @@ fn dims_of(input: &pb::ValueInfoProto) -> Option<&Vec<Dimension>> {
 }
 
 fn set_dims(input: &mut pb::ValueInfoProto, dims: Vec<i64>) {
-    let Some(pb::type_proto::Value::TensorType(t)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
+    let Some(pb::type_proto::Value::TensorType(t)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        return;
+    };
     let dim = dims.into_iter().map(|d| Dimension { value: Some(Value::DimValue(d)), ..Default::default() }).collect();
     t.shape = Some(pb::TensorShapeProto { dim });
 }

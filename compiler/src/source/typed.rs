@@ -127,7 +127,8 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
     }
     let same_type = facts.first().is_some_and(|f| node.outputs.iter().all(|o| o.fact.datum_type == f.datum_type));
     let idle = node.op_is::<Cast>() || matches!(&*node.op.name(), "Identity" | "Dropout");
-    let training = facts.get(2).is_some_and(|f| !f.konst.as_ref().is_some_and(|k| matches!(k.cast_to_scalar(), Ok(false))));
+    let training =
+        facts.get(2).is_some_and(|f| !f.konst.as_ref().is_some_and(|k| matches!(k.cast_to_scalar(), Ok(false))));
     (idle && same_type && !training && node.outputs.len() == 1).then_some(Kind::Identity)
 }
 
@@ -180,10 +181,7 @@ pub(super) fn problem(model: &TypedModel, node: &TypedNode) -> Option<String> {
             return Some(format!("node \"{}\": a Gather index lies outside its axis of {d}", node.name));
         }
     }
-    if let Some(s) = node.op_as::<tract_core::ops::nn::Softmax>() {
-        if s.axes.iter().any(|a| *a >= x.len()) {
-            return Some(format!("node \"{}\": the Softmax axis lies outside the tensor", node.name));
-        }
-    }
-    None
+    let softmax = node.op_as::<tract_core::ops::nn::Softmax>();
+    let outside = softmax.is_some_and(|s| s.axes.iter().any(|a| *a >= x.len()));
+    outside.then(|| format!("node \"{}\": the Softmax axis lies outside the tensor", node.name))
 }

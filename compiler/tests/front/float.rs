@@ -73,9 +73,10 @@ fn evaluate(map: &RealMap, inputs: &[&Sample]) -> Sample {
     let y = apply(&indexed, &xs, |i: &usize| constants.get(*i)).unwrap();
     let full = |shape: &Shape, data: &[f64]| broadcast(shape, data, &y.shape);
     let post = map.post.as_ref().map_or(vec![1.0; y.data.len()], |(s, d)| full(s, d));
-    let bias = map.bias.as_ref().map_or(vec![0.0; y.data.len()], |b| {
-        full(&b.shape, &b.data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
-    });
+    let bias = map
+        .bias
+        .as_ref()
+        .map_or(vec![0.0; y.data.len()], |b| full(&b.shape, &b.data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>()));
     let data = y.data.iter().zip(post).zip(bias).map(|((y, p), b)| (y * p + b) as f32).collect();
     Sample { dtype: DType::F32, shape: y.shape, data }
 }

@@ -1,7 +1,7 @@
 //! The validator: only a bundle that keeps every rule becomes a [`ValidBundle`], and the runtime takes nothing else.
 //!
-//! It knows operations, roles and slots, but no scheme: that a bundle hides its data follows from what its programs
-//! do, not from who wrote them. The one scheme it knows by name is `plain`, which hides nothing and must say so.
+//! It knows operations, roles and slots, but not how schemes are written: that a bundle hides its data follows from what
+//! its programs do. A scheme's name says only whose keys it uses, and that `plain` hides nothing.
 //!
 //! **Types** (`shape`)
 //!
@@ -20,7 +20,7 @@
 //! | T11 | Masks belong to uploads, pads to downloads, stored tensors to corrections. |
 //! | T12 | A range has entries for every group, a patch that fits the tensor, and a bound for every ring in which the tensor's results are checked. |
 //! | T13 | The device's program ends with its only `return`, whose operands are the output ports. |
-//! | T14 | The mask stream is one this version has. |
+//! | T14 | The scheme and the mask stream are ones this version has keys for. |
 //!
 //! That group numbers are below the number of groups stands in the constant's bytes; the engine checks it when it
 //! loads a plan.
@@ -46,6 +46,7 @@
 //! | S06 | A drawn mask feeds only maps and pads. |
 //! | S07 | Where the device lifts, all masks and pads have cancelled and one map of encoded tensors remains. |
 //! | S08 | Formal sums stay small enough to follow. |
+//! | S09 | Masks and pads come from the scheme's keys: away from the device only edge B uses them (session keys) or only the owner (dealt keys, under the ledger); nobody does in `plain`. |
 //!
 //! **Integrity** (`integrity`)
 //!
@@ -100,6 +101,21 @@ pub mod limits {
 
 /// The scheme that hides nothing.
 pub(crate) const PLAIN: &str = "plain";
+
+/// Schemes, each with the role that shares the device's mask streams. It decides which key they come from: that of a
+/// session with edge B, or the owner's, whose numbers the ledger keeps from being used twice (protocol section 3).
+const DEALERS: [(&str, Option<Role>); 5] = [
+    ("relay", Some(Role::EdgeB)),
+    ("two-edge", Some(Role::EdgeB)),
+    ("one-time", Some(Role::Offline)),
+    ("stockpile", Some(Role::Offline)),
+    (PLAIN, None),
+];
+
+/// The role that shares mask streams with the device, if the scheme is known.
+fn dealer(scheme: &str) -> Option<Option<Role>> {
+    DEALERS.iter().find(|(name, _)| *name == scheme).map(|(_, role)| *role)
+}
 
 /// A rule that a bundle breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Rules S01 to S06: what leaves the device, and what edge A can learn from all it receives.
+//! Rules S01 to S06 and S09: what leaves the device, and what edge A can learn from all it receives.
 //!
 //! Edge B receives nothing (P04), so its view is empty. For edge A the argument is that of protocol section 2: let
 //! `m_1 .. m_n` be everything it receives in a request. If the messages can be ordered such that each `m_i` is
@@ -14,9 +14,10 @@ use crate::op::Op;
 use crate::plan::Bundle;
 use crate::value::{Role, SlotId, ValueId};
 
-/// Reports S01 to S04 and S06, which single programs show.
+/// Reports S01 to S04, S06 and S09, which single programs show.
 pub(super) fn check_steps(bundle: &Bundle, report: &mut Report) {
     let plain = bundle.header.scheme == PLAIN;
+    let dealer = super::dealer(&bundle.header.scheme).flatten();
     let mut uses = Uses::default();
     for program in &bundle.programs {
         let role = program.role;
@@ -32,6 +33,11 @@ pub(super) fn check_steps(bundle: &Bundle, report: &mut Report) {
                 && let Some(v) = step.op.operands().iter().find(|v| drawn.contains(v))
             {
                 report.at("S06", role, i, format!("the mask {v} itself is given to {}", step.op.name()));
+            }
+            let streams = matches!(step.op, Op::Mask { .. } | Op::Draw { .. } | Op::Pad { .. } | Op::Unpad { .. });
+            if streams && dealer != Some(role) && !(device && dealer.is_some()) {
+                let message = format!("{role} has no mask streams in scheme `{}`", bundle.header.scheme);
+                report.at("S09", role, i, message);
             }
             match &step.op {
                 Op::Mask { slot, .. } => {

@@ -22,6 +22,9 @@ pub(super) fn check(bundle: &Bundle, report: &mut Report) {
     if bundle.header.suite != "chacha20" {
         report.bundle("T14", format!("unknown mask stream `{}`", bundle.header.suite));
     }
+    if super::dealer(&bundle.header.scheme).is_none() {
+        report.bundle("T14", format!("unknown scheme `{}`", bundle.header.scheme));
+    }
     if !bundle.programs.iter().map(|p| p.role).eq(Role::ALL) {
         report.bundle("T01", "the programs are not those of offline, device, edge-a and edge-b, in this order");
         return;

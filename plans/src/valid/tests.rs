@@ -275,7 +275,26 @@ fn a_mask_is_used_once_on_each_side() {
     // Drawn by edge B and by the owner.
     let mut bundle = relay();
     insert(&mut bundle, Offline, 0, Op::Draw { slot: SlotId(0) }, vec![ring(&[1, 4])]);
-    assert_eq!(rules(bundle), ["S02"]);
+    assert_eq!(rules(bundle), ["S02", "S09"]);
+}
+
+/// Dealt masks without ledger, or session masks that nobody else can make: the name decides which key is used.
+#[test]
+fn streams_come_from_the_keys_of_the_scheme() {
+    for scheme in SCHEMES {
+        for label in SCHEMES {
+            let mut bundle = single(scheme, 32).0;
+            bundle.header.scheme = label.into();
+            let found = rules(bundle);
+            let dealt = |s: &str| s == "one-time" || s == "stockpile";
+            if scheme == "plain" || label == "plain" {
+                assert_eq!(found.is_empty(), scheme == label, "{scheme} as {label}: {found:?}");
+            } else {
+                let want: &[&str] = if dealt(scheme) == dealt(label) { &[] } else { &["S09"] };
+                assert_eq!(found, want, "{scheme} as {label}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -517,6 +536,7 @@ fn types_are_checked() {
         ("T13", |b| insert(b, Device, 0, Op::Return { outputs: vec![] }, vec![])),
         ("T13", |b| b.outputs[0].dtype = DType::F64),
         ("T14", |b| b.header.suite = "xor".into()),
+        ("T14", |b| b.header.scheme = "own".into()),
     ];
     for (i, (rule, spoil)) in cases.iter().enumerate() {
         let mut bundle = relay();

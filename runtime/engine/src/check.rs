@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use crate::error::EngineError;
 use crate::memory::Encoded;
-use crate::plan::CheckSite;
 use crate::ring::unfit;
+use crate::site::CheckSite;
 
 /// A value that passed the integrity check. Only [`CheckMaterial`] makes one, and `decode` takes nothing else.
 pub struct Verified<T>(T);
@@ -273,4 +273,34 @@ fn conv(
 /// Field elements from their representatives.
 pub(crate) fn elements(values: &[u64]) -> Vec<Fp> {
     values.iter().map(|v| Fp::new(*v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// The factored product equals that with `v` written out, for every form and rank.
+    #[test]
+    fn the_factored_product_is_that_of_the_written_vector() {
+        let kernels = Kernels::detect();
+        for form in [CheckForm::Full, CheckForm::ConvRankOne, CheckForm::MatMulRankOne] {
+            for shape in [&[][..], &[5], &[3, 4], &[2, 3, 4], &[2, 3, 1, 1], &[1, 4, 3, 2], &[2, 1, 2, 2, 3]] {
+                if form == CheckForm::ConvRankOne && shape.len() < 3 {
+                    continue;
+                }
+                let shape = Shape(shape.to_vec());
+                let layout = Layout::new(form, &shape);
+                assert_eq!(reference::lengths(form, &shape), (layout.channels, layout.positions()));
+                let secret = pponnx_keys::CheckSecret::new(&[4; 32]);
+                let part = |part, n| secret.elements(&[0; 32], 1, part, n);
+                let (a, beta) = (part(Part::Channels, layout.channels), part(Part::Positions, layout.positions()));
+                let v = reference::outer(form, &shape, &elements(&a), &elements(&beta)).unwrap();
+                let z: Vec<i64> =
+                    (0..shape.len() as i64).map(|i| (i * 0x1234_5678_9abc + 7) * (1 - i % 2 * 2)).collect();
+                let got = layout.product(&a, &beta, &z, |v, z| kernels.dot_p61_i64(v, z)).unwrap();
+                assert_eq!(got, reference::dot(&v.data, &z), "{form:?} {shape}");
+            }
+        }
+    }
 }

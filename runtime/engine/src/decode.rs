@@ -54,11 +54,11 @@ impl DecodeTable {
                 still[axis + lead] &= *d == 1;
             }
         }
-        let first = still.iter().position(|s| !s).unwrap_or(rank);
-        let last = still.iter().rposition(|s| !s).map_or(first, |a| a + 1);
-        let box_ = &shape.0[first..last];
+        let first = still.iter().position(|s| !s).unwrap_or(0);
+        let last = still.iter().rposition(|s| !s).map_or(0, |a| a + 1);
+        let changing = &shape.0[first..last];
         let run = shape.0[last..].iter().product();
-        let pick = |constant: &Shape| indices(constant, box_, rank, first);
+        let pick = |constant: &Shape| indices(constant, changing, rank, first);
         Ok(DecodeTable {
             shape: shape.clone(),
             run,
@@ -101,8 +101,12 @@ pub(crate) fn decode(
     table: &DecodeTable,
     kernels: Kernels,
 ) -> Result<TensorValue, EngineError> {
-    let z = z.value();
-    let inverse: Vec<f64> = source.exponents.iter().map(|a| pow2(-a)).collect();
+    let out = decoded(z.value(), &source.exponents, table, kernels)?;
+    TensorValue::from_f32(table.shape.clone(), out)
+}
+
+fn decoded(z: &[i64], exponents: &[i32], table: &DecodeTable, kernels: Kernels) -> Result<Vec<f32>, EngineError> {
+    let inverse: Vec<f64> = exponents.iter().map(|a| pow2(-a)).collect();
     let of = |group: u32| inverse.get(group as usize).copied();
     let factors = match table.group.as_slice() {
         [] => table.scale.iter().map(|s| of(0).map(|f| s * f)).collect::<Option<Vec<f64>>>(),
@@ -120,5 +124,75 @@ pub(crate) fn decode(
             kernels.decode_row(z, *factor, *bias, out).map_err(unfit)?;
         }
     }
-    TensorValue::from_f32(table.shape.clone(), out)
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use pponnx_plans::reference::number::{Broadcast, decode as reference};
+    use proptest::prelude::*;
+
+    /// A shape that broadcasts to `to`: trailing axes, some of size 1.
+    fn part(to: &[usize]) -> impl Strategy<Value = Vec<usize>> + use<> {
+        let to = to.to_vec();
+        (0..=to.len(), prop::collection::vec(any::<bool>(), to.len())).prop_map(move |(skip, ones)| {
+            to[skip..].iter().zip(&ones[skip..]).map(|(d, one)| if *one { 1 } else { *d }).collect()
+        })
+    }
+
+    fn case() -> impl Strategy<Value = (Vec<usize>, Vec<usize>, Vec<usize>, Option<Vec<usize>>)> {
+        prop::collection::vec(1usize..4, 0..4).prop_flat_map(|to| {
+            let parts = (part(&to), part(&to), prop::option::of(part(&to)));
+            (Just(to), parts).prop_map(|(to, (a, b, c))| (to, a, b, c))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_reference((to, scale, bias, group) in case(), seed in any::<u32>()) {
+            let mut next = u64::from(seed) | 1;
+            let mut random = || {
+                next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                next >> 11
+            };
+            let len = |s: &[usize]| s.iter().product::<usize>();
+            let scale = Table {
+                data: (0..len(&scale)).map(|_| random() as f64 * 1e-21).collect(),
+                shape: Shape(scale),
+            };
+            let bias = Table { data: (0..len(&bias)).map(|_| random() as f32 * 1e-16 - 0.3).collect(), shape: Shape(bias) };
+            let exponents = [3, -7, 20];
+            let group = group.map(|g| Table {
+                data: (0..len(&g)).map(|_| (random() % 3) as u32).collect(),
+                shape: Shape(g),
+            });
+            let exponents = if group.is_some() { &exponents[..] } else { &exponents[..1] };
+            let to = Shape(to);
+            let z: Vec<i64> = (0..to.len()).map(|_| random() as i64 - (1 << 52)).collect();
+            let want = reference(
+                &z,
+                &to,
+                Broadcast { shape: &scale.shape, data: &scale.data },
+                Broadcast { shape: &bias.shape, data: &bias.data },
+                group.as_ref().map(|g| Broadcast { shape: &g.shape, data: &g.data }),
+                exponents,
+            ).unwrap();
+            let table = DecodeTable::new(&to, &scale, &bias, group.as_ref()).unwrap();
+            let got = decoded(&z, exponents, &table, Kernels::detect()).unwrap();
+            prop_assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn constants_that_do_not_broadcast_are_refused() {
+        let table = |shape: &[usize]| Table { shape: Shape(shape.to_vec()), data: vec![1.0; shape.iter().product()] };
+        let bias = Table { shape: Shape(vec![]), data: vec![0.0] };
+        let to = Shape(vec![2, 3]);
+        for bad in [&[2][..], &[3, 1], &[1, 2, 3]] {
+            assert!(DecodeTable::new(&to, &table(bad), &bias, None).is_err(), "{bad:?}");
+        }
+        assert!(DecodeTable::new(&to, &table(&[2, 1]), &bias, None).is_ok());
+    }
 }

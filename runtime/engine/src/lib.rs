@@ -21,6 +21,7 @@ pub mod offline;
 pub mod plan;
 mod ring;
 pub mod simulate;
+mod site;
 pub mod value;
 
 pub use check::{CheckMaterial, Verified};

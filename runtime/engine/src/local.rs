@@ -48,8 +48,9 @@ impl LocalModel {
     pub fn load(bytes: &[u8]) -> Result<LocalModel, LocalError> {
         guarded(LocalError::Read, || {
             let framework = onnx();
-            let proto = framework.proto_model_for_read(&mut &bytes[..])?;
-            let name = proto.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default();
+            let mut proto = framework.proto_model_for_read(&mut &bytes[..])?;
+            let graph = tidied(&mut proto)?;
+            let name = graph.name.clone();
             let plan = prepared(|| framework.parse(&proto, None).and_then(resolved))?;
             let inputs = input_facts(&plan)?;
             Ok(LocalModel { plan, name, inputs })
@@ -96,12 +97,7 @@ impl PlainModel {
         let framework = onnx().with_ignore_value_info(!shapes.is_empty());
         let (proto, inputs, outputs) = guarded(LocalError::Read, || {
             let mut proto = framework.proto_model_for_read(&mut &bytes[..])?;
-            let graph = proto.graph.as_mut().context("the file holds no graph")?;
-            sort(graph)?;
-            // Two nodes may share a name in ONNX but not in tract.
-            for (i, node) in graph.node.iter_mut().enumerate() {
-                node.name = format!("#{i}");
-            }
+            let graph = tidied(&mut proto)?;
             let is_constant = |name: &str| graph.initializer.iter().any(|t| t.name == name);
             let inputs: Vec<String> =
                 graph.input.iter().map(|i| i.name.clone()).filter(|name| !is_constant(name)).collect();
@@ -193,6 +189,16 @@ fn resolved(result: ParseResult) -> TractResult<InferenceModel> {
         Some(name) => Err(TractError::msg(format!("the graph reads {name:?}, which nobody makes"))),
         None => Ok(result.model),
     }
+}
+
+/// The graph of a model, its nodes sorted and renamed: two may share a name in ONNX but not in tract.
+fn tidied(proto: &mut pb::ModelProto) -> TractResult<&mut pb::GraphProto> {
+    let graph = proto.graph.as_mut().context("the file holds no graph")?;
+    sort(graph)?;
+    for (i, node) in graph.node.iter_mut().enumerate() {
+        node.name = format!("#{i}");
+    }
+    Ok(graph)
 }
 
 /// Puts nodes in an order in which every tensor is made before it is read. tract takes any order, but a file may

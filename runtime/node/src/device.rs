@@ -5,19 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pponnx_engine::{CheckMaterial, Execution, LoadedPlan, Progress, Secrets, TensorValue};
+use pponnx_engine::{CheckMaterial, EngineError, Execution, LoadedPlan, Outgoing, Progress, Secrets, TensorValue};
 use pponnx_keys::{AcceptError, KeyFile, Ledger, PairStore, SessionKey, SessionNonce};
 use pponnx_net::{ClientTls, Connection, Deadline, Identity, NetError, Phase, Pin, Traffic, connect};
 use pponnx_plans::value::{Role, SlotId};
-use pponnx_wire::Limits as FrameLimits;
+use pponnx_wire::{Limits as FrameLimits, Misbehaviour, WireError};
 use pponnx_wire::codec::encode_data_header;
 use pponnx_wire::message::{Abort, AbortCode, DeviceId, Message};
 use pponnx_wire::states::Established;
 use pponnx_wire::states::device::{SessionReply, greet_edge_a, greet_edge_b};
+use zeroize::Zeroizing;
 
 use crate::edge_a::{blocking, largest};
 use crate::error::NodeError;
 use crate::topology::Corrections;
+
+/// Most attempts to open a session: one, one past the epoch that edge B names, and some for a second process of this
+/// device. An edge B that goes on naming higher epochs would otherwise hold the device for ever.
+const MAX_OPENINGS: u32 = 4;
 
 /// Where an edge is, and who it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,18 +236,21 @@ impl Device {
         let (session, check) = (Arc::clone(&self.session), Arc::clone(&self.material.check));
         let secrets = Secrets::Device { session, check, loaded };
         let execution = Execution::new(Arc::clone(&self.plan), request, secrets, inputs)?;
-        let mut run = Run { execution, stats: Stats { request, ..Stats::default() }, begun: false, sent: false };
+        let mut run = Run { execution, stats: Stats { request, ..Stats::default() }, begun: false };
         let before = self.socket_bytes();
+        // until the request is through: a caller that drops this future leaves the connections in the middle of it
+        self.over = true;
         let result = self.drive(&mut run).await;
         if let Err(error) = result {
             if run.begun {
-                self.over = true;
                 // edge A frees what it holds for the request; it may be the one that is gone
                 let abort = Abort::new(request, AbortCode::Cancelled, None, "");
                 let _ = send(Role::EdgeA, &mut self.edge_a.connection, &Message::Abort(abort)).await;
             }
+            self.over = run.begun;
             return Err(error);
         }
+        self.over = false;
         let mut stats = run.stats;
         stats.socket_bytes = self.socket_bytes() - before;
         stats.wall_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -276,58 +284,85 @@ impl Device {
     async fn drive(&mut self, run: &mut Run) -> Result<(), NodeError> {
         loop {
             let before = cpu_ms();
-            // the device has nothing else to do meanwhile: it computes on this thread
-            let progress = tokio::task::block_in_place(|| run.execution.resume());
+            let progress = in_place(|| run.execution.resume());
             run.stats.device_cpu_ms += cpu_ms() - before;
             let progress = progress?;
+            let ready = run.execution.outgoing();
             if !run.begun {
-                self.begin(run).await?;
+                let slot = match (ready.first(), progress) {
+                    (Some(out), _) => Some(out.slot),
+                    (None, Progress::Wait { slot, .. }) => Some(slot),
+                    (None, Progress::Done) => None,
+                };
+                self.begin(run, slot.map(|s| segment_of(&self.plan, s)).unwrap_or_default()).await?;
             }
-            for out in run.execution.outgoing() {
-                let header = encode_data_header(run.stats.request, out.slot.0, out.payload.len());
-                let header = header.map_err(|e| NodeError::protocol(Role::Device, e))?;
-                let written = self.edge_a.connection.writer.write_data(&header, &out.payload).await;
-                written.map_err(|e| lost(Role::EdgeA, run.stats.request, self.segment(out.slot), e))?;
-                run.stats.bytes_up += out.payload.len() as u64;
-                run.sent = true;
+            match progress {
+                Progress::Done => return self.upload(run, ready).await,
+                Progress::Wait { .. } if !ready.is_empty() => {
+                    run.stats.rounds += 1;
+                    self.upload(run, ready).await?;
+                }
+                Progress::Wait { from, slot } => self.receive(run, from, slot).await?,
             }
-            let (from, slot) = match progress {
-                Progress::Done => return Ok(()),
-                Progress::Wait { from, slot } => (from, slot),
-            };
-            let flushed = self.edge_a.connection.writer.flush().await;
-            flushed.map_err(|e| lost(Role::EdgeA, run.stats.request, self.segment(slot), e))?;
-            if run.sent {
-                run.stats.rounds += 1;
-                run.sent = false;
-            }
-            let (got, payload) = self.receive(from, run.stats.request, slot).await?;
-            run.stats.bytes_down += payload.len() as u64;
-            run.execution.supply(from, got, payload)?;
         }
     }
 
     /// Tells the edges that a request starts: once the first values are encoded, so that an unusable input costs them
     /// nothing.
-    async fn begin(&mut self, run: &mut Run) -> Result<(), NodeError> {
+    async fn begin(&mut self, run: &mut Run, segment: String) -> Result<(), NodeError> {
         run.begun = true;
-        let begin = Message::Begin { request: run.stats.request };
-        self.edge_a.connection.writer.write(&begin).await.map_err(|e| NodeError::connecting(Role::EdgeA, e))?;
+        let request = run.stats.request;
+        let begin = Message::Begin { request };
+        let written = self.edge_a.connection.writer.write(&begin).await;
+        written.map_err(|e| lost(Role::EdgeA, request, &segment, e))?;
         if self.corrections == Corrections::EdgeB(Role::Device)
             && let Some(link) = &mut self.edge_b
         {
-            send(Role::EdgeB, &mut link.connection, &begin).await?;
+            let sent = async {
+                link.connection.writer.write(&begin).await?;
+                link.connection.writer.flush().await
+            };
+            sent.await.map_err(|e| lost(Role::EdgeB, request, &segment, e))?;
         }
         Ok(())
     }
 
-    fn segment(&self, slot: SlotId) -> String {
-        self.plan.slot(slot).map(|s| s.name.clone()).unwrap_or_default()
+    /// Sends what is ready, and meanwhile takes in what edge A answers already: an edge that answers one upload while
+    /// the next is on its way would otherwise wait for this end to read, and this end for the edge.
+    async fn upload(&mut self, run: &mut Run, ready: Vec<Outgoing>) -> Result<(), NodeError> {
+        let request = run.stats.request;
+        let segment = ready.first().map(|out| segment_of(&self.plan, out.slot)).unwrap_or_default();
+        let Link { edge, connection, established } = &mut self.edge_a;
+        let (edge, reader, writer) = (*edge, &mut connection.reader, &mut connection.writer);
+        let write = async {
+            for out in &ready {
+                let header = encode_data_header(request, out.slot.0, out.payload.len())?;
+                writer.write_data(&header, &out.payload).await?;
+            }
+            writer.flush().await
+        };
+        tokio::pin!(write);
+        loop {
+            let message = tokio::select! {
+                written = &mut write => {
+                    written.map_err(|e| lost(edge, request, &segment, e))?;
+                    break;
+                }
+                message = reader.read(Deadline::never()) => message.map_err(|e| lost(edge, request, &segment, e))?,
+            };
+            if let Some((slot, payload)) =
+                payload_of(&self.plan, self.corrections, established, (edge, request, &segment), message)?
+            {
+                run.supply(&self.plan, edge, slot, payload)?;
+            }
+        }
+        run.stats.bytes_up += ready.iter().map(|out| out.payload.len() as u64).sum::<u64>();
+        Ok(())
     }
 
-    /// The next payload of this request from an edge, for whatever slot.
-    async fn receive(&mut self, from: Role, request: u64, slot: SlotId) -> Result<(SlotId, Vec<u8>), NodeError> {
-        let segment = self.segment(slot);
+    /// Waits for the next payload of this request from an edge, for whatever slot.
+    async fn receive(&mut self, run: &mut Run, from: Role, slot: SlotId) -> Result<(), NodeError> {
+        let (request, segment) = (run.stats.request, segment_of(&self.plan, slot));
         let link = match (from, self.edge_b.as_mut()) {
             (Role::EdgeB, Some(link)) => link,
             _ => &mut self.edge_a,
@@ -335,22 +370,17 @@ impl Device {
         let deadline = Deadline::after(self.timeouts.reply);
         loop {
             let message = link.connection.reader.read(deadline).await.map_err(|e| match e {
-                NetError::Timeout { phase: Phase::Read, after } => {
+                NetError::Timeout { phase: Phase::Read, .. } => {
+                    let after = self.timeouts.reply;
                     NodeError::Silent { edge: from, request, segment: segment.clone(), after }
                 }
-                e => lost(from, request, segment.clone(), e),
+                e => lost(from, request, &segment, e),
             })?;
-            match link.established.receive(message).map_err(|e| NodeError::protocol(from, e))? {
-                Message::Data(data) if data.request == request => return Ok((SlotId(data.slot), data.payload)),
-                Message::Abort(abort) if abort.request == request => {
-                    let segment = abort.slot.and_then(|s| self.plan.slot(SlotId(s)).ok()).map(|s| s.name.clone());
-                    return Err(NodeError::Aborted { edge: from, segment, abort });
-                }
-                Message::Goodbye => {
-                    return Err(lost(from, request, segment, NetError::Closed { mid_frame: false }));
-                }
-                // late answers to a request that is over
-                _ => {}
+            let at = (from, request, segment.as_str());
+            if let Some((slot, payload)) =
+                payload_of(&self.plan, self.corrections, &mut link.established, at, message)?
+            {
+                return run.supply(&self.plan, from, slot, payload);
             }
         }
     }
@@ -360,14 +390,61 @@ struct Run {
     execution: Execution,
     stats: Stats,
     begun: bool,
-    sent: bool,
 }
 
-fn lost(edge: Role, request: u64, segment: String, source: NetError) -> NodeError {
+impl Run {
+    fn supply(&mut self, plan: &LoadedPlan, from: Role, slot: SlotId, payload: Vec<u8>) -> Result<(), NodeError> {
+        self.stats.bytes_down += payload.len() as u64;
+        self.execution.supply(from, slot, payload).map_err(|e| match e {
+            // the engine knows slots by number; a person knows segments by name
+            EngineError::PeerMisbehaved { role, slot, what } => {
+                let what = format!("{what} (segment {:?})", segment_of(plan, slot));
+                EngineError::PeerMisbehaved { role, slot, what }.into()
+            }
+            e => e.into(),
+        })
+    }
+}
+
+/// Name of the segment that a slot belongs to.
+fn segment_of(plan: &LoadedPlan, slot: SlotId) -> String {
+    plan.slot(slot).map(|s| s.name.clone()).unwrap_or_default()
+}
+
+/// The payload in a message of an edge during a request; `None` for what remains of earlier requests.
+fn payload_of(
+    plan: &LoadedPlan,
+    corrections: Corrections,
+    established: &mut Established,
+    (edge, request, segment): (Role, u64, &str),
+    message: Message,
+) -> Result<Option<(SlotId, Vec<u8>)>, NodeError> {
+    match established.receive(message).map_err(|e| lost(edge, request, segment, e.into()))? {
+        Message::Data(data) if data.request == request => Ok(Some((SlotId(data.slot), data.payload))),
+        Message::Abort(abort) if abort.request == request => {
+            let segment = abort.slot.and_then(|s| plan.slot(SlotId(s)).ok()).map(|s| s.name.clone());
+            let stock = corrections == Corrections::Dealt(edge) && abort.code == AbortCode::NoCorrection;
+            Err(NodeError::Aborted { edge, segment, abort, stock })
+        }
+        Message::Goodbye => Err(lost(edge, request, segment, NetError::Closed { mid_frame: false })),
+        _ => Ok(None),
+    }
+}
+
+fn lost(edge: Role, request: u64, segment: &str, source: NetError) -> NodeError {
+    let segment = segment.to_string();
     match source {
-        NetError::Wire(source) => NodeError::protocol(edge, source),
+        NetError::Wire(WireError::Refused(refuse)) => NodeError::Refused { edge, refuse },
+        NetError::Wire(source) => NodeError::Protocol { edge, segment: Some(segment), source },
         source => NodeError::Lost { edge, request, segment, source },
     }
+}
+
+/// Computes on this thread: the device has nothing else to do meanwhile, but a runtime of several threads may.
+fn in_place<T>(f: impl FnOnce() -> T) -> T {
+    let several = tokio::runtime::Handle::try_current()
+        .is_ok_and(|h| h.runtime_flavor() != tokio::runtime::RuntimeFlavor::CurrentThread);
+    if several { tokio::task::block_in_place(f) } else { f() }
 }
 
 /// CPU time of this thread, in milliseconds.
@@ -410,7 +487,10 @@ async fn open_with_edge_b(
     let welcome = exchange(edge, &mut connection, hello, timeouts).await?;
     let mut greeted = state.handle(welcome).map_err(|e| NodeError::protocol(edge, e))?;
     let mut past: Option<u64> = None;
-    loop {
+    for tries in 1u32.. {
+        if tries > MAX_OPENINGS {
+            return Err(NodeError::protocol(edge, Misbehaviour::TooManyTries { tries }.into()));
+        }
         let path = key.to_path_buf();
         let advanced = blocking(move || {
             KeyFile::read(&path)?.require(&path, &device, &digest)?;
@@ -420,9 +500,9 @@ async fn open_with_edge_b(
             }
         });
         let file = advanced.await??;
-        let drawn = nonce()?;
-        let session = SessionKey::session(&file.key, &SessionNonce(drawn));
-        let (waiting, open) = greeted.open(file.key.epoch(), drawn, session.sid());
+        let drawn = Zeroizing::new(nonce()?);
+        let session = SessionKey::session(&file.key, &SessionNonce(*drawn));
+        let (waiting, open) = greeted.open(file.key.epoch(), *drawn, session.sid());
         send(edge, &mut connection, &open).await?;
         // edge B may first have to reach edge A
         let deadline = Deadline::after(timeouts.connect.saturating_mul(3));
@@ -438,4 +518,5 @@ async fn open_with_edge_b(
             }
         }
     }
+    Err(NodeError::Internal("more attempts than numbers".into()))
 }

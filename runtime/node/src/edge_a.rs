@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::NodeError;
-use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan};
+use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
 use crate::sessions::{NoCorrection, Session, Sessions};
 use crate::topology::Corrections;
 
@@ -38,6 +38,12 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
     for served in settings.plans {
         if served.plan.role() != Role::EdgeA {
             return Err(NodeError::Settings(format!("a plan of {} at edge A", served.plan.role())));
+        }
+        if Corrections::of(served.plan.bundle()).needs_ledger() && served.marks.is_none() {
+            return Err(NodeError::Settings(
+                "a plan with dealt key pairs needs a folder of marks: without it a restored device would reuse numbers"
+                    .into(),
+            ));
         }
         plans.insert(*served.plan.digest(), served);
     }
@@ -67,6 +73,9 @@ async fn caller(shared: &Shared, mut c: Connection, stop: watch::Receiver<bool>)
     let pin = c.peer().pin;
     let hello = c.reader.read(Deadline::after(shared.limits.handshake)).await;
     let hello = hello.map_err(|e| NodeError::connecting(Role::Device, e))?;
+    if let (Some(observer), Message::Hello(said)) = (&shared.observer, &hello) {
+        observer(said.role, &hello);
+    }
     match AwaitHelloAtA.handle(hello) {
         Ok(Caller::Device(state)) => device(shared, c, state, pin, stop).await,
         Ok(Caller::EdgeB(state)) => edge_b(shared, c, state, pin, stop).await,
@@ -130,7 +139,7 @@ async fn edge_b(
                     Err(e) => break Err(lost(e)),
                 }
             }
-            _ = stop.wait_for(|s| *s) => break Ok(()),
+            () = stopped(&mut stop) => break Ok(()),
         };
         let message = match message.map_err(NodeErrorOrEnd::from) {
             Ok(message) => message,
@@ -169,12 +178,14 @@ fn from_edge_b(
     match message {
         Message::Session(announced) => {
             let sid = announced.sid;
-            let session = shared.plans.get(&announced.bundle).map(|served| {
-                Session::new(&announced, Arc::clone(&served.plan), shared.limits.prefetch, link.clone())
-            });
-            let taken = session.is_some_and(|s| shared.sessions.insert(s, shared.limits.sessions));
-            if taken {
+            let session = shared
+                .plans
+                .get(&announced.bundle)
+                .map(|served| Session::new(&announced, Arc::clone(&served.plan), shared.limits.prefetch, link.clone()));
+            let taken = session.filter(|s| shared.sessions.insert(Arc::clone(s), shared.limits.sessions));
+            if let Some(session) = taken {
                 own.push(sid);
+                session.open();
             } else {
                 tracing::warn!("a session was turned down: unknown bundle, name in use, or too many sessions");
                 // edge B tells its device
@@ -267,6 +278,9 @@ async fn device(
     writer.flush().await.map_err(lost)?;
     let (session, mut established) = if corrections.attaches() {
         let message = reader.read(Deadline::after(shared.limits.handshake)).await.map_err(lost)?;
+        if let Some(observer) = &shared.observer {
+            observer(PeerRole::Device, &message);
+        }
         let (sid, established) = attach.handle(message).map_err(|e| NodeError::protocol(Role::Device, e))?;
         let session = shared.sessions.find(&sid).filter(|s| s.device == hello.device && s.bundle == hello.bundle);
         let Some(session) = session else {
@@ -282,7 +296,7 @@ async fn device(
     loop {
         let message = tokio::select! {
             message = reader.read(Deadline::never()) => message,
-            _ = stop.wait_for(|s| *s) => {
+            () = stopped(&mut stop) => {
                 // the device is between requests: tell it rather than vanish; it may be gone already
                 let _ = writer.write(&Message::Goodbye).await;
                 let _ = writer.flush().await;
@@ -369,7 +383,8 @@ impl Link<'_> {
     ) -> Result<Result<(), Ended>, NodeError> {
         let lost = |e: NetError| NodeError::connecting(Role::Device, e);
         let give_up = |code, slot, why: String| Ok(Err(Ended::Here(GiveUp { code, slot, why })));
-        if let Some(marks) = served.marks.clone() {
+        // elsewhere numbers start again at every session
+        if let Some(marks) = served.marks.clone().filter(|_| Corrections::of(served.plan.bundle()).needs_ledger()) {
             match blocking(move || marks.check_and_raise(&device, request)).await? {
                 Ok(()) => {}
                 Err(stale @ MarkError::Stale { .. }) => {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::edge_a::blocking;
 use crate::error::NodeError;
 use crate::relay::{Credit, Uplink};
-use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan};
+use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
 use crate::topology::Corrections;
 
 struct Shared {
@@ -81,6 +81,9 @@ fn lost(error: NetError) -> NodeError {
 
 async fn caller(shared: &Shared, mut c: Connection, stop: watch::Receiver<bool>) -> Result<(), NodeError> {
     let hello = c.reader.read(Deadline::after(shared.limits.handshake)).await.map_err(lost)?;
+    if let (Some(observer), Message::Hello(said)) = (&shared.observer, &hello) {
+        observer(said.role, &hello);
+    }
     let state = match AwaitHelloAtB.handle(hello) {
         Ok(state) => state,
         Err(error) => {
@@ -165,7 +168,7 @@ async fn device(
                 // edge A is gone: the device learns it from edge A; ending its session frees its keys here
                 break done.map_err(|e| NodeError::Internal(e.to_string())).and_then(|r| r);
             }
-            _ = stop.wait_for(|s| *s) => break Ok(()),
+            () = stopped(&mut stop) => break Ok(()),
         };
         let message = match message {
             Ok(message) => message,
@@ -275,12 +278,12 @@ async fn run_ahead(
     sid: Sid,
     mut credit: watch::Receiver<Credit>,
 ) -> Result<(), NodeError> {
-    let over = |_| NodeError::Settings("the session with edge A is over".into());
+    let over = || NodeError::Settings("the session with edge A is over".into());
     for request in 0u64.. {
         let granted = credit.wait_for(|c| matches!(c, Credit::Closed) || matches!(c, Credit::Upto(n) if *n > request));
-        match granted.await.map(|c| *c) {
-            Ok(Credit::Upto(_)) => {}
-            Ok(Credit::Unknown | Credit::Closed) | Err(_) => return Err(over(())),
+        let granted = granted.await.is_ok_and(|c| matches!(*c, Credit::Upto(_)));
+        if !granted {
+            return Err(over());
         }
         match corrections_of(Arc::clone(&plan), Arc::clone(&session), request).await {
             Ok(all) => {

@@ -22,7 +22,9 @@ pub enum NodeError {
         source: NetError,
     },
     /// An edge was reached, and the connection then failed during a request.
-    #[error("{edge} was lost during request {request}, in segment {segment:?}: {source}; the request number is burnt, start again for a new one")]
+    #[error(
+        "{edge} was lost during request {request}, in segment {segment:?}: {source}; the request number is burnt, start again for a new one"
+    )]
     Lost {
         /// Which edge.
         edge: Role,
@@ -63,12 +65,16 @@ pub enum NodeError {
         segment: Option<String>,
         /// Its reason.
         abort: Abort,
+        /// Whether it holds dealt key pairs, and has none for this request.
+        stock: bool,
     },
     /// A peer broke the protocol.
-    #[error("{edge} broke the protocol: {source}")]
+    #[error("{edge} broke the protocol{}: {source}", in_segment(segment))]
     Protocol {
         /// Which peer.
         edge: Role,
+        /// The segment that was waited for, during a request.
+        segment: Option<String>,
         /// How.
         #[source]
         source: WireError,
@@ -114,7 +120,7 @@ impl NodeError {
     pub fn connecting(edge: Role, source: NetError) -> NodeError {
         match source {
             NetError::Wire(WireError::Refused(refuse)) => NodeError::Refused { edge, refuse },
-            NetError::Wire(source) => NodeError::Protocol { edge, source },
+            NetError::Wire(source) => NodeError::Protocol { edge, segment: None, source },
             source => NodeError::Connect { edge, source },
         }
     }
@@ -123,7 +129,7 @@ impl NodeError {
     pub fn protocol(edge: Role, source: WireError) -> NodeError {
         match source {
             WireError::Refused(refuse) => NodeError::Refused { edge, refuse },
-            source => NodeError::Protocol { edge, source },
+            source => NodeError::Protocol { edge, segment: None, source },
         }
     }
 
@@ -133,7 +139,7 @@ impl NodeError {
             NodeError::Ledger(e) => !matches!(e, LedgerError::Store(_) | LedgerError::Block { .. }),
             NodeError::Pair(PairError::OutOfPairs { .. }) | NodeError::Mark(MarkError::Stale { .. }) => true,
             NodeError::Refused { refuse, .. } => matches!(refuse.code, RefuseCode::StaleRequest),
-            NodeError::Engine(EngineError::OutOfPairs { .. }) => true,
+            NodeError::Engine(EngineError::OutOfPairs { .. }) | NodeError::Aborted { stock: true, .. } => true,
             _ => false,
         }
     }

@@ -51,15 +51,18 @@ impl Uplink {
     /// A sentence for the device: edge A is not reachable, or turned the session down.
     pub(crate) async fn open(&self, session: Session, within: Duration) -> Result<watch::Receiver<Credit>, String> {
         let mut up = self.up.subscribe();
-        let reachable = tokio::time::timeout(within, up.wait_for(|up| *up)).await;
-        if !matches!(reachable, Ok(Ok(_))) {
+        // the guard of a watched value must not be held while other things are awaited
+        let reachable = tokio::time::timeout(within, up.wait_for(|up| *up)).await.is_ok_and(|r| r.is_ok());
+        if !reachable {
             return Err(format!("edge B has no connection to edge A (waited {:.1} s)", within.as_secs_f64()));
         }
         let sid = session.sid;
         let (grant, mut credit) = watch::channel(Credit::Unknown);
         lock(&self.sessions).insert(sid, grant);
         self.send(Message::Session(session)).await?;
-        match tokio::time::timeout(within, credit.wait_for(|c| *c != Credit::Unknown)).await.map(|r| r.map(|c| *c)) {
+        let answer = tokio::time::timeout(within, credit.wait_for(|c| *c != Credit::Unknown)).await;
+        let answer = answer.map(|r| r.map(|c| *c));
+        match answer {
             Ok(Ok(Credit::Upto(_))) => Ok(credit),
             Ok(_) => Err("edge A turned the session down; its log says why".into()),
             Err(_) => {
@@ -132,7 +135,7 @@ impl Uplink {
             tokio::select! {
                 message = reader.read(Deadline::never()) => match message {
                     Ok(message) => {
-                        if self.from_edge_a(&mut established, message)? {
+                        if self.take_from_edge_a(&mut established, message)? {
                             return Ok(());
                         }
                     }
@@ -150,7 +153,7 @@ impl Uplink {
     }
 
     /// True when edge A says goodbye.
-    fn from_edge_a(&self, established: &mut Established, message: Message) -> Result<bool, NodeError> {
+    fn take_from_edge_a(&self, established: &mut Established, message: Message) -> Result<bool, NodeError> {
         match established.receive(message).map_err(|e| NodeError::protocol(Role::EdgeA, e))? {
             Message::Credit { sid, upto_request } => {
                 if let Some(grant) = lock(&self.sessions).get(&sid) {

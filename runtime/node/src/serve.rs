@@ -150,27 +150,28 @@ where
 {
     let listener = Listener::bind(listen).await.map_err(NodeError::from_own)?;
     let address = listener.local_addr().map_err(NodeError::from_own)?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop, told) = watch::channel(false);
     let handle = Arc::new(handle);
     let room = Arc::new(Semaphore::new(limits.connections));
     let task = tokio::spawn(async move {
         let mut callers = JoinSet::new();
-        let mut told = stopped.clone();
+        let told_all = told;
+        let mut told = told_all.clone();
         loop {
             let incoming = tokio::select! {
                 incoming = listener.accept() => incoming.map_err(NodeError::from_own)?,
-                _ = told.wait_for(|t| *t) => break,
+                () = stopped(&mut told) => break,
                 Some(_) = callers.join_next(), if !callers.is_empty() => continue,
             };
             let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                 tracing::warn!(caller = %incoming.addr(), limit = limits.connections, "too many connections");
                 continue;
             };
-            let (tls, handle, stopped) = (tls.clone(), Arc::clone(&handle), stopped.clone());
+            let (tls, handle, told) = (tls.clone(), Arc::clone(&handle), told_all.clone());
             callers.spawn(async move {
                 let caller = incoming.addr();
                 match incoming.handshake(&tls, Deadline::after(limits.handshake)).await {
-                    Ok(connection) => handle(connection, stopped).await,
+                    Ok(connection) => handle(connection, told).await,
                     Err(error) => tracing::warn!(%caller, %error, "handshake failed"),
                 }
                 drop(permit);
@@ -182,6 +183,13 @@ where
         Ok(())
     });
     Ok(Running { address, stop, task: Some(task) })
+}
+
+/// Waits until the edge is told to stop. The guard of the watched value does not outlive this, as it must not be held
+/// while other things are awaited.
+pub(crate) async fn stopped(told: &mut watch::Receiver<bool>) {
+    // an edge whose handle is gone without a word stops as well
+    let _ = told.wait_for(|t| *t).await;
 }
 
 impl NodeError {

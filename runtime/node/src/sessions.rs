@@ -54,7 +54,7 @@ impl Session {
         link: mpsc::UnboundedSender<Message>,
     ) -> Arc<Session> {
         let prefetch = prefetch.max(1);
-        let session = Arc::new(Session {
+        Arc::new(Session {
             sid: announced.sid,
             device: announced.device,
             bundle: announced.bundle,
@@ -69,9 +69,12 @@ impl Session {
                 closed: false,
             }),
             arrived: Notify::new(),
-        });
-        session.grant(prefetch);
-        session
+        })
+    }
+
+    /// Grants the first credit, once the session is known by its name.
+    pub(crate) fn open(&self) {
+        self.grant(self.prefetch);
     }
 
     fn grant(&self, upto_request: u64) {

@@ -318,7 +318,7 @@ fn stage(
     for (u, upload) in uploads.iter().enumerate() {
         let shape = Shape(upload.shape.clone());
         let readers: Vec<usize> = (0..uses.len()).filter(|i| uses[*i].uploads.contains(&u)).collect();
-        let bounds = readers.iter().map(|i| bound(w, k, &maps[*i], uses, *i, u, upload.groups)).collect();
+        let bounds = readers.iter().map(|i| bound(w, k, &maps[*i], uses, *i, u)).collect();
         w.bundle.ranges.push(Range { bounds });
         let range = w.bundle.ranges.len() - 1;
         let slot = w.slot(SlotKind::Upload, k, &shape, uses[readers[0]].name);
@@ -451,7 +451,7 @@ fn map(w: &mut Writer, k: u32, uploads: &[Upload], using: &Use, dice: &mut Dice)
 
 /// A sound bound: sums of absolute weights over all rows (and over all inputs of the map, so that the largest of their
 /// encodings may stand for each). Sums of squares for single convolutions and matrix products.
-fn bound(w: &Writer, k: u32, map: &(MapId, Shape), uses: &[Use], at: usize, upload: usize, groups: usize) -> Bound {
+fn bound(w: &Writer, k: u32, map: &(MapId, Shape), uses: &[Use], at: usize, upload: usize) -> Bound {
     let decl = &w.bundle.maps[map.0.index()];
     let magnitudes: Vec<(ConstId, Tensor<i32>)> = w.weights.iter().map(|(id, t)| (*id, t.map(|v| v.abs()))).collect();
     let find = |id: &ConstId| magnitudes.iter().find(|(c, _)| c == id).map(|(_, t)| t);
@@ -482,6 +482,5 @@ fn bound(w: &Writer, k: u32, map: &(MapId, Shape), uses: &[Use], at: usize, uplo
         }
         _ => (Patch::Whole, vec![]),
     };
-    let _ = groups;
     Bound { k, major: vec![largest], minor: vec![largest], square, patch }
 }

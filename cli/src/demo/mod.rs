@@ -1,0 +1,4 @@
+//! Parts of `pponnx demo`.
+
+pub mod child;
+pub mod picture;
