@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pponnx_tests::golden::case::Case;
 use pponnx_tests::golden::{check, diff, judge, kinds};
@@ -26,12 +27,12 @@ fn every_case_is_as_written() {
     let bless = std::env::var_os("PPONNX_BLESS").is_some();
     let files: Vec<_> = files().into_iter().filter(|(name, _)| name.contains(&wanted)).collect();
     assert!(!files.is_empty(), "no golden case has `{wanted}` in its name");
+    let next = AtomicUsize::new(0);
     let outcomes: Vec<String> = std::thread::scope(|scope| {
-        let next = std::sync::atomic::AtomicUsize::new(0);
         let (files, next) = (&files, &next);
         let work = move || {
             let mut failed = Vec::new();
-            while let Some((name, path)) = files.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            while let Some((name, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                 failed.extend(check(path, &format!("plans/golden/{name}.pplan"), bless).err());
             }
             failed

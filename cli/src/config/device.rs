@@ -168,7 +168,7 @@ mod tests {
         let text = sample().replace("reply_timeout_s", "reply_time_out_s");
         let line = 1 + text.lines().position(|l| l.contains("reply_time_out_s")).unwrap();
         let failure = read(&text).unwrap_err();
-        assert_eq!((failure.exit, failure.code), (Exit::Configuration, "pponnx::config::unknown-key"));
+        assert_eq!((failure.exit, failure.code.as_ref()), (Exit::Configuration, "pponnx::config::unknown-key"));
         assert!(failure.message.contains("reply_time_out_s"), "{}", failure.message);
         assert_eq!(failure.json()["line"], line, "{}", failure.message);
     }
