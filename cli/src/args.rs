@@ -259,19 +259,26 @@ pub struct Compile {
 
 /// `pponnx keygen`
 #[derive(Debug, Args)]
-#[command(after_help = "With --requests N (one-time, stockpile): deals N further key pairs to each device. Stop device and
-edge first, then copy the named folders again: out/device for one-time, out/edge-a for stockpile.
-Without it: new keys, identities and check secrets for every role; copy all folders again.
+#[command(
+    after_help = "With --requests N (one-time, stockpile): deals N further key pairs to each device, under the same keys.
+Copy the new .pairs files to the device (one-time) or edge A (stockpile) and start that role again.
+Without it, or with --new-keys: new keys, identities and check secrets for every role; copy all folders
+again. Edits in device.toml and edge.toml are kept.
 
 Examples:
   pponnx keygen out/
-  pponnx keygen out/ --requests 500")]
+  pponnx keygen out/ --requests 500
+  pponnx keygen out/ --new-keys --requests 500"
+)]
 pub struct Keygen {
     /// The folder that `compile` wrote
     pub dir: PathBuf,
-    /// Further key pairs to deal
+    /// Key pairs to deal to each device
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub requests: Option<u64>,
+    /// Make new keys even though --requests is given
+    #[arg(long)]
+    pub new_keys: bool,
 }
 
 /// `pponnx serve`
@@ -341,7 +348,8 @@ pub struct Run {
 
 /// `pponnx verify`
 #[derive(Debug, Args)]
-#[command(after_help = "Compiles in memory, starts both edges on loopback with TLS, runs, and compares with the model in
+#[command(
+    after_help = "Compiles in memory, starts both edges on loopback with TLS, runs, and compares with the model in
 plaintext and with --expected. Exit code 8 if the difference is above the tolerance or the class differs.
 
 Examples:
@@ -349,7 +357,8 @@ Examples:
   pponnx verify model.onnx --input x.npy --expected y.npy --json
   pponnx verify model.onnx --input x.npy --scheme two-edge --precision precise
   pponnx verify model.onnx --input x.npy --layers
-  pponnx verify model.onnx --labeled labeled.npz --samples 20 --image-scale 1")]
+  pponnx verify model.onnx --labeled labeled.npz --samples 20 --image-scale 1"
+)]
 pub struct Verify {
     /// The ONNX model
     pub model: PathBuf,

@@ -91,8 +91,7 @@ impl Cluster {
             let keys = folder.path().join("keys");
             std::fs::create_dir(&keys).map_err(|e| Box::new(file_failure("make", &keys, &e)))?;
             secrets.write_key(bundle, &keys.join(pponnx_keys::KeyFile::name_for(&secrets.id)))?;
-            let plan =
-                ServedPlan { plan: load(Role::EdgeB)?, keys: Some(keys), stock: BTreeMap::new(), marks: None };
+            let plan = ServedPlan { plan: load(Role::EdgeB)?, keys: Some(keys), stock: BTreeMap::new(), marks: None };
             let settings = settings(identity_b, plan, Some(at_a.clone()));
             Some(edge_b::serve(settings).await.map_err(node_failure)?)
         } else {
@@ -123,4 +122,3 @@ impl Cluster {
         self.edge_a.stop(GRACE).await.map_err(node_failure)
     }
 }
-

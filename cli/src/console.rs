@@ -67,7 +67,7 @@ impl Console {
                 }
                 let terminal = std::io::stderr().is_terminal();
                 let theme = if terminal { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-                let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
+                let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_wrap_lines(false);
                 let text = Shown(&handler, failure.as_ref()).to_string();
                 write_line(&mut std::io::stderr().lock(), text.trim_end());
                 failure.exit.into()
@@ -135,9 +135,10 @@ pub fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     rows.iter()
         .map(|row| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(i, (cell, w))| {
-                if right.contains(&i) { format!("{cell:>w$}") } else { format!("{cell:<w$}") }
-            });
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(i, (cell, w))| {
+                    if right.contains(&i) { format!("{cell:>w$}") } else { format!("{cell:<w$}") }
+                });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()
@@ -153,7 +154,10 @@ mod tests {
         assert_eq!((bytes(999), bytes(1000), bytes(36_200_000)), ("999 B".into(), "1.0 kB".into(), "36.2 MB".into()));
         assert_eq!(bytes(999_999), "1.0 MB");
         assert_eq!((count(4_089_000_000), count(12)), ("4.09 G".into(), "12".into()));
-        assert_eq!((percent(0.99999), percent(1.0), percent(0.997)), ("> 99.9 %".into(), "100 %".into(), "99.7 %".into()));
+        assert_eq!(
+            (percent(0.99999), percent(1.0), percent(0.997)),
+            ("> 99.9 %".into(), "100 %".into(), "99.7 %".into())
+        );
         assert_eq!((percent(0.0), percent(1e-9)), ("0.0 %".into(), "< 0.1 %".into()));
     }
 

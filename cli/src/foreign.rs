@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pponnx_compiler::diag::{CompileError, Diagnostic};
 use pponnx_engine::{EngineError, LocalError};
-use pponnx_keys::{AcceptError, MarkError, PairError, StoreError};
+use pponnx_keys::{AcceptError, LedgerError, MarkError, PairError, StoreError};
 use pponnx_net::{IdentityError, NetError};
 use pponnx_node::NodeError;
 use pponnx_plans::file::FormatError;
@@ -91,8 +91,7 @@ pub fn identity_failure(error: IdentityError) -> Box<Failure> {
 
 /// The ONNX back end failed.
 pub fn local_failure(model: &Path, error: &LocalError) -> Box<Failure> {
-    let failure =
-        Failure::new(Exit::Refused, "pponnx::model::plaintext", format!("{}: {error}", model.display()));
+    let failure = Failure::new(Exit::Refused, "pponnx::model::plaintext", format!("{}: {error}", model.display()));
     Box::new(failure.help("plaintext evaluation failed, so there is nothing to compare with"))
 }
 
@@ -114,8 +113,26 @@ pub fn engine_failure(error: EngineError) -> Box<Failure> {
 
 /// A role could not start, or a request not finish.
 pub fn node_failure(error: NodeError) -> Box<Failure> {
+    let rolled_back = match &error {
+        NodeError::Ledger(LedgerError::RolledBack { .. }) | NodeError::Mark(MarkError::Stale { .. }) => true,
+        NodeError::Refused { refuse, .. } => refuse.code == RefuseCode::StaleRequest,
+        _ => false,
+    };
+    if rolled_back {
+        let mut failure = with_remedy(Exit::Spent, "pponnx::run::rolled-back", error.to_string());
+        failure.help = Some(
+            "reusing a request number would reveal inputs: make new keys and key pairs with `pponnx keygen DIR \
+             --new-keys --requests N`, and copy all folders again"
+                .into(),
+        );
+        return failure;
+    }
     if error.is_spent() {
-        return with_remedy(Exit::Spent, "pponnx::run::spent", error.to_string());
+        let failure = with_remedy(Exit::Spent, "pponnx::run::spent", error.to_string());
+        return match failure.help {
+            Some(_) => failure,
+            None => Box::new(failure.help("`pponnx keygen DIR --requests N`, then copy the new .pairs files")),
+        };
     }
     let (exit, code) = match error {
         NodeError::Engine(e) => return engine_failure(e),
@@ -123,7 +140,7 @@ pub fn node_failure(error: NodeError) -> Box<Failure> {
         | NodeError::Pair(PairError::Store(e))
         | NodeError::Epoch(AcceptError::Store(e))
         | NodeError::Mark(MarkError::Store(e))
-        | NodeError::Ledger(pponnx_keys::LedgerError::Store(e)) => return store_failure(e),
+        | NodeError::Ledger(LedgerError::Store(e)) => return store_failure(e),
         NodeError::Connect { ref source, .. } => match source {
             NetError::PinMismatch { .. } | NetError::UnknownPin { .. } | NetError::Rejected { .. } => {
                 (Exit::Configuration, "pponnx::net::pin")

@@ -20,9 +20,7 @@ pub fn kernels() -> Outcome<Kernels> {
 fn choose(name: &str) -> Outcome<Kernels> {
     let here = Kernels::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
     let refuse = |what: String| {
-        Box::new(
-            Failure::new(Exit::Usage, "pponnx::usage::isa", what).help(format!("this processor has {here}")),
-        )
+        Box::new(Failure::new(Exit::Usage, "pponnx::usage::isa", what).help(format!("this processor has {here}")))
     };
     let isa = Isa::from_name(name).ok_or_else(|| refuse(format!("{VARIABLE}=`{name}` names no instruction set")))?;
     Kernels::with_isa(isa).ok_or_else(|| refuse(format!("{VARIABLE}={name}: this processor lacks it")))

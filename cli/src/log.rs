@@ -25,7 +25,8 @@ pub fn start(verbose: u8) -> Outcome<()> {
     // tract reports every rewrite at debug level; nobody who debugs a session wants that.
     let filter = if std::env::var(VARIABLE).is_err() { with(filter, "tract_core=warn") } else { filter };
     // A second start in one process (tests) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
     Ok(())
 }
 

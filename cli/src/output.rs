@@ -107,7 +107,12 @@ fn npy(value: &TensorValue, bytes: &mut Vec<u8>) -> Outcome<()> {
 
 fn npz(ports: &[Port], values: &[TensorValue]) -> Outcome<Vec<u8>> {
     type Writer = NpzWriter<Cursor<Vec<u8>>>;
-    fn put<T: WritableElement + Clone>(writer: &mut Writer, name: &str, value: &TensorValue, data: &[T]) -> Outcome<()> {
+    fn put<T: WritableElement + Clone>(
+        writer: &mut Writer,
+        name: &str,
+        value: &TensorValue,
+        data: &[T],
+    ) -> Outcome<()> {
         writer.add_array(name, &array(value, data)?).map_err(internal)
     }
     let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
@@ -137,8 +142,8 @@ pub fn is_classes(value: &TensorValue) -> bool {
 /// The name of a class.
 pub fn label(labels: Option<&[String]>, class: usize) -> String {
     match labels.and_then(|l| l.get(class)) {
-        Some(name) => format!("{class} ({name})"),
-        None => class.to_string(),
+        Some(name) if *name != class.to_string() => format!("{class} ({name})"),
+        _ => class.to_string(),
     }
 }
 

@@ -52,13 +52,8 @@ fn received(from: PeerRole, message: &Message) -> Received {
         PeerRole::EdgeA => "edge-a",
         PeerRole::EdgeB => "edge-b",
     };
-    let mut line = Received {
-        from: from.into(),
-        message: message.kind().name().into(),
-        request: None,
-        slot: None,
-        payload: None,
-    };
+    let mut line =
+        Received { from: from.into(), message: message.kind().name().into(), request: None, slot: None, payload: None };
     match message {
         Message::Data(data) => {
             (line.request, line.slot) = (Some(data.request), Some(data.slot));

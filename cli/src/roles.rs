@@ -22,7 +22,7 @@ use crate::config::{EdgeRole, hex};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
-use crate::foreign::{engine_failure, identity_failure, store_failure};
+use crate::foreign::{engine_failure, identity_failure, node_failure, store_failure};
 use crate::plan::read_plan;
 
 /// A TLS identity from its file.
@@ -67,6 +67,11 @@ pub fn device(
     let check = CheckMaterial::load(&plan.bundle, &check).map_err(engine_failure)?;
     let pairs = config.pairs.as_deref().map(|p| PairStore::open(p, &id, &digest)).transpose();
     let ledger = config.ledger.as_deref().map(|p| Ledger::open(p, &id, &digest)).transpose();
+    let mut ledger = ledger.map_err(store_failure)?;
+    if let Some(ledger) = &mut ledger {
+        // This process makes one request: a larger block would burn the rest of it.
+        ledger.set_block(1).map_err(|e| node_failure(e.into()))?;
+    }
     let loaded = LoadedPlan::load(Arc::clone(&plan.bundle), Role::Device, &plan.constants, kernels);
     let settings = DeviceSettings {
         plan: Arc::new(loaded.map_err(engine_failure)?),
@@ -78,7 +83,7 @@ pub fn device(
             key: config.key.clone(),
             check: Arc::new(check),
             pairs: pairs.map_err(store_failure)?,
-            ledger: ledger.map_err(store_failure)?,
+            ledger,
         },
         timeouts: Timeouts { connect: config.connect_timeout, reply: config.reply_timeout },
         nonce: Box::new(system_nonce),
@@ -164,13 +169,13 @@ fn check_keys(console: &Console, folder: &Path, devices: &[PeerEntry], digest: &
 
 /// The runtime of asynchronous tasks.
 pub fn tokio() -> Outcome<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
-        Box::new(Failure::new(Exit::Internal, "pponnx::internal", format!("cannot start threads: {e}")))
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Box::new(Failure::new(Exit::Internal, "pponnx::internal", format!("cannot start threads: {e}"))))
 }
 
 /// Runs a future with [`tokio`]'s runtime; errors of the roles become failures.
 pub fn block_on<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     tokio()?.block_on(future)
 }
-

@@ -123,9 +123,10 @@ pub enum Patch {
     },
 }
 
-/// A sound bound for one consumer of an encoded tensor, one entry a group in the vectors
-/// (`docs/formats.md`, range rules). With h and l the largest encoded positive and negative magnitude of the group:
-/// every result is below `max(h,l) * major + min(h,l) * minor` in magnitude.
+/// A sound bound for one consumer of an encoded tensor (`docs/formats.md`, range rules). The vectors have one entry
+/// for all, or one for each of equal parts of axis 1, at least as fine as the groups that share an exponent. With h and l
+/// the largest encoded positive and negative magnitude of the part, every result is below
+/// `max(h,l) * major + min(h,l) * minor` in magnitude.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     /// Width of the ring in which the result must fit.

@@ -4,6 +4,9 @@
 
 pub mod golden;
 
+pub mod adversary;
+pub mod adversary_a;
+pub mod adversary_b;
 pub mod cluster;
 
 use std::fs::File;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pponnx_compiler::pipeline::{Compiled, Options, compile};
 use pponnx_compiler::precision::Precision as Width;
+use pponnx_compiler::report::Report;
 use pponnx_compiler::schemes;
 use pponnx_compiler::source::{FrontOptions, ModelSource};
-use pponnx_compiler::report::Report;
 use pponnx_plans::plan::SlotKind;
 use pponnx_plans::valid::ValidBundle;
 use pponnx_plans::value::Role;

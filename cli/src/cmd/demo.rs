@@ -215,7 +215,13 @@ fn processes(console: &Console, folder: &Path, bundle: &ValidBundle, scheme: Sch
     edge_a.stop()?;
     let result = serde_json::from_str(&printed)
         .map_err(|e| Failure::internal(format!("the device process printed no JSON: {e}")))?;
-    Ok(Told { result, outputs: read_outputs(&answer, bundle)?, edge_a: record::read(&seen_a)?, edge_b: told_b, processes: ids })
+    Ok(Told {
+        result,
+        outputs: read_outputs(&answer, bundle)?,
+        edge_a: record::read(&seen_a)?,
+        edge_b: told_b,
+        processes: ids,
+    })
 }
 
 fn read_outputs(path: &Path, bundle: &ValidBundle) -> Outcome<Vec<TensorValue>> {

@@ -46,7 +46,9 @@ pub fn run(console: &Console, args: &Keygen) -> Outcome<Value> {
     let existing = read(&args.dir)?;
     let holder = stored_with(&existing.bundle);
     match (args.requests, holder) {
-        (Some(requests), Some(holder)) => further_pairs(console, &args.dir, &existing, holder, requests),
+        (Some(requests), Some(holder)) if !args.new_keys => {
+            further_pairs(console, &args.dir, &existing, holder, requests)
+        }
         (Some(_), None) => Err(Box::new(
             Failure::new(
                 Exit::Usage,
@@ -55,7 +57,10 @@ pub fn run(console: &Console, args: &Keygen) -> Outcome<Value> {
             )
             .help("only one-time and stockpile have a number of requests; without it, keygen makes new keys"),
         )),
-        (None, _) => new_keys(console, &args.dir, existing, holder.is_some()),
+        (requests, holder) => {
+            let requests = holder.map(|_| requests.unwrap_or(DEFAULT_REQUESTS));
+            new_keys(console, &args.dir, existing, requests)
+        }
     }
 }
 
@@ -93,7 +98,7 @@ fn read(dir: &Path) -> Outcome<Existing> {
 }
 
 /// New keys, identities and check secrets for everyone. The old folder is replaced at once or not at all.
-fn new_keys(console: &Console, dir: &Path, existing: Existing, dealt: bool) -> Outcome<Value> {
+fn new_keys(console: &Console, dir: &Path, existing: Existing, requests: Option<u64>) -> Outcome<Value> {
     let Existing { devices, edge_a, edge_b, bundle, constants } = existing;
     let count = devices.len();
     let staging = Staging::start(dir, true)?;
@@ -108,7 +113,7 @@ fn new_keys(console: &Console, dir: &Path, existing: Existing, dealt: bool) -> O
             bundle: Arc::clone(&bundle),
             constants: &constants,
             kernels: isa::kernels()?,
-            requests: DEFAULT_REQUESTS,
+            requests: requests.unwrap_or(0),
             devices: devices.into_iter().map(|(_, config)| config).collect(),
             edge_a,
             edge_b,
@@ -117,11 +122,11 @@ fn new_keys(console: &Console, dir: &Path, existing: Existing, dealt: bool) -> O
         staging.publish()?;
     }
     console.say(format!("new keys for {count} device{}", if count == 1 { "" } else { "s" }));
-    if dealt {
-        console.say(format!("dealt {DEFAULT_REQUESTS} key pairs to each; `keygen --requests N` deals further ones"));
+    if let Some(requests) = requests {
+        console.say(format!("dealt {requests} key pairs to each; `keygen --requests N` deals further ones"));
     }
     console.note("copy every folder again: old and new keys do not work together");
-    Ok(json!({ "devices": count, "new_keys": true, "requests": if dealt { Some(DEFAULT_REQUESTS) } else { None } }))
+    Ok(json!({ "devices": count, "new_keys": true, "requests": requests }))
 }
 
 /// Further key pairs behind the last ones.

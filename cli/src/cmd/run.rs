@@ -85,11 +85,7 @@ fn tolerance_of(precision: &str) -> f64 {
 }
 
 /// The outputs for `--json`: shape and, for rows of classes, the largest entries.
-pub fn shown_outputs(
-    bundle: &ValidBundle,
-    values: &[pponnx_engine::TensorValue],
-    labels: Option<&[String]>,
-) -> Value {
+pub fn shown_outputs(bundle: &ValidBundle, values: &[pponnx_engine::TensorValue], labels: Option<&[String]>) -> Value {
     let of = |(port, value): (&pponnx_plans::plan::Port, &pponnx_engine::TensorValue)| {
         let top = output::top(value).map(|top| {
             let entry = |(class, score): (usize, f64)| {

@@ -213,7 +213,12 @@ fn report(console: &Console, args: &Verify, work: &mut Work, found: Found, notes
     if let Some(main) = &found.main {
         result.insert("plaintext_ms".into(), number(main.plaintext_ms));
         result.insert("outputs".into(), outputs(&work.bundle, main));
-        console.say(format!("{}, scheme {}, precision {}", args.model.display(), args.options.scheme.name(), args.options.precision.name()));
+        console.say(format!(
+            "{}, scheme {}, precision {}",
+            args.model.display(),
+            args.options.scheme.name(),
+            args.options.precision.name()
+        ));
         say_comparison(console, "plaintext", &main.plain);
         worst.push(main.plain.clone());
         if let Some(expected) = &main.expected {
@@ -259,7 +264,9 @@ fn report(console: &Console, args: &Verify, work: &mut Work, found: Found, notes
     let message = if !problems.is_empty() {
         problems.join("; ")
     } else if max_rel_err > tolerance || !max_rel_err.is_finite() {
-        format!("the answer differs from plaintext by {max_rel_err:.1e} of its largest value; {tolerance:e} is accepted")
+        format!(
+            "the answer differs from plaintext by {max_rel_err:.1e} of its largest value; {tolerance:e} is accepted"
+        )
     } else {
         format!("the largest element is another one than in plaintext (difference {max_rel_err:.1e})")
     };
@@ -315,7 +322,10 @@ fn say_examples(console: &Console, examples: &[Tried], result: &mut Map<String, 
     let judged = examples.iter().filter(|e| e.class.is_some() && e.expected.is_some()).count();
     let right = examples.iter().filter(|e| e.class.is_some() && e.class == e.expected).count();
     let worst = examples.iter().map(|e| e.plain.max_rel_err()).fold(0.0, f64::max);
-    console.say(format!("  {} examples: {agree} with plaintext's largest element, difference up to {worst:.1e}", examples.len()));
+    console.say(format!(
+        "  {} examples: {agree} with plaintext's largest element, difference up to {worst:.1e}",
+        examples.len()
+    ));
     if judged > 0 {
         console.say(format!("  {right} of {judged} of the expected class"));
     }

@@ -187,7 +187,7 @@ mod tests {
             ("role = \"edge-b\"", "role = \"edge-a\"", "pponnx::config::edge-twice"),
             ("role = \"edge-b\"", "role = \"edge-c\"", "pponnx::config::unknown-key"),
             ("reply_timeout_s = 60.0", "reply_timeout_s = -1.0", "pponnx::config::timeout"),
-            ("pin = \"0101", "pin = \"01", "pponnx::config::syntax"),
+            ("pin = \"pponnx-pin:0101", "pin = \"pponnx-pin:01", "pponnx::config::syntax"),
             ("[plan]", "[plan", "pponnx::config::syntax"),
         ] {
             let text = sample();

@@ -49,7 +49,10 @@ impl Source {
             let message = e.message().trim().to_owned();
             let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
             let (code, help) = if unknown {
-                ("pponnx::config::unknown-key", "check the spelling; unknown keys are refused so that a typo cannot pass")
+                (
+                    "pponnx::config::unknown-key",
+                    "check the spelling; unknown keys are refused so that a typo cannot pass",
+                )
             } else if message.starts_with("missing field") {
                 ("pponnx::config::missing-key", "add the key; `pponnx compile` writes complete files to compare with")
             } else {

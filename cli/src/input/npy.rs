@@ -32,7 +32,11 @@ pub fn array(bytes: &[u8]) -> Result<TensorValue, String> {
     let expected = shape.checked_len().and_then(|n| n.checked_mul(dtype.bytes()));
     if expected != Some(data.len()) {
         let expected = expected.map_or("more than memory can hold".into(), |n| n.to_string());
-        return Err(format!("the header says {shape} of {}, {expected} bytes, but {} follow", dtype.name(), data.len()));
+        return Err(format!(
+            "the header says {shape} of {}, {expected} bytes, but {} follow",
+            dtype.name(),
+            data.len()
+        ));
     }
     let c_order = if fortran && shape.rank() > 1 { Some(from_fortran(data, &shape, dtype.bytes())) } else { None };
     TensorValue::from_le_bytes(dtype, shape, c_order.as_deref().unwrap_or(data)).map_err(|e| e.to_string())
@@ -49,7 +53,11 @@ pub fn archive(bytes: &[u8]) -> Result<Vec<(String, TensorValue)>, String> {
         let mut member = zip.by_index(index).map_err(|e| format!("cannot unpack member {index}: {e}"))?;
         let name = member.name().strip_suffix(".npy").unwrap_or(member.name()).to_owned();
         let mut data = Vec::new();
-        member.by_ref().take(MEMBER_LIMIT).read_to_end(&mut data).map_err(|e| format!("cannot unpack `{name}`: {e}"))?;
+        member
+            .by_ref()
+            .take(MEMBER_LIMIT)
+            .read_to_end(&mut data)
+            .map_err(|e| format!("cannot unpack `{name}`: {e}"))?;
         arrays.push((name.clone(), array(&data).map_err(|e| format!("array `{name}`: {e}"))?));
     }
     Ok(arrays)
@@ -82,7 +90,11 @@ fn element_type(descr: &str) -> Result<DType, String> {
         "f2" => DType::F16,
         "f4" => DType::F32,
         "f8" => DType::F64,
-        _ => return Err(format!("element type `{descr}` is not supported; save little-endian numbers, such as float32")),
+        _ => {
+            return Err(format!(
+                "element type `{descr}` is not supported; save little-endian numbers, such as float32"
+            ));
+        }
     })
 }
 

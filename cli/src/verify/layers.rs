@@ -115,27 +115,24 @@ pub fn probe(bundle: &Bundle) -> Outcome<Probe> {
     let mut sites = Vec::new();
     for (index, map) in bundle.maps.iter().enumerate() {
         let site = found.remove(&index).and_then(|(xs, y)| {
-            let inputs: Option<Vec<Place>> =
-                xs.into_iter().enumerate().map(|(i, x)| place(x, format!("{}: ${index} input {i}", map.name))).collect();
+            let inputs: Option<Vec<Place>> = xs
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| place(x, format!("{}: ${index} input {i}", map.name)))
+                .collect();
             Some(Site { inputs: inputs?, result: place(y, format!("{}: ${index} result", map.name))? })
         });
         sites.push(site);
     }
     extended.outputs = ports;
-    let bundle = validate(extended).map_err(|v| {
-        internal(v.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
+    let bundle =
+        validate(extended).map_err(|v| internal(v.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     Ok(Probe { bundle: Arc::new(bundle), outputs: original, sites })
 }
 
 impl Probe {
     /// Compares each segment's result with f64, given the request's inputs and the extended outputs.
-    pub fn compare(
-        &self,
-        split: &SplitGraph,
-        inputs: &[TensorValue],
-        outputs: &[TensorValue],
-    ) -> Outcome<Vec<Layer>> {
+    pub fn compare(&self, split: &SplitGraph, inputs: &[TensorValue], outputs: &[TensorValue]) -> Outcome<Vec<Layer>> {
         let stages = split.parts.iter().filter_map(|p| match p {
             Part::Stage(stage) => Some(&stage.maps),
             Part::Local(_) => None,

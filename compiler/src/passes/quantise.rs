@@ -54,17 +54,11 @@ fn stage(stage: Stage, precision: Precision) -> Result<IntStage, (String, String
             let wanted = uploads.iter().find(|u| u.tensor == map.input).map_or(1, |u| u.groups);
             if wanted != groups {
                 map.group = None;
-                map.bound = one_group(map.bound);
             }
             map
         })
         .collect();
     Ok(IntStage { uploads, maps })
-}
-
-fn one_group(b: Bound) -> Bound {
-    let most = |v: &[u64]| v.iter().copied().max().into_iter().collect::<Vec<_>>();
-    Bound { k: b.k, major: most(&b.major), minor: most(&b.minor), square: most(&b.square), patch: b.patch }
 }
 
 fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), String> {

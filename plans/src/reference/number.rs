@@ -105,42 +105,48 @@ impl Groups {
 /// Chooses the exponent of each group: the largest `a` in [`EXPONENTS`] with every `|X| < 2^31` that keeps every
 /// bound of the range, each by the weight sums or by Cauchy-Schwarz, whichever allows more. A group of zeros takes 0.
 ///
+/// A bound may fall into finer parts than the groups: it then holds for each part with that part's own largest values,
+/// and the strictest part of a group decides.
+///
 /// # Errors
 /// [`NumberError`]; nothing of the tensor may be sent then.
 pub fn exponents(x: &[f32], shape: &Shape, groups: usize, range: &Range) -> Result<Vec<i32>, NumberError> {
-    let parts = Groups::new(x.len(), shape, groups)?;
-    (0..groups)
-        .map(|group| {
+    // also refuses a tensor that no bound looks at
+    scan(x)?;
+    Groups::new(x.len(), shape, groups)?;
+    let mut limits: Vec<Option<i32>> = vec![None; groups];
+    // without bounds only `|X| < 2^31` remains
+    let bounds = range.bounds.iter().map(Some).chain(range.bounds.is_empty().then_some(None));
+    for bound in bounds {
+        let count = bound.map(|b| b.major.len()).filter(|n| *n != 1).unwrap_or(groups);
+        let parts = Groups::new(x.len(), shape, count)?;
+        if !count.is_multiple_of(groups) {
+            return Err(shape_error(format!("a bound of {count} parts for {groups} groups")));
+        }
+        for part in 0..count {
             let (mut hi, mut lo) = (0f32, 0f32);
-            for block in parts.blocks(x, group) {
+            for block in parts.blocks(x, part) {
                 let (h, l) = scan(block)?;
                 (hi, lo) = (hi.max(h), lo.max(l));
             }
-            group_exponent(x, shape, &parts, group, (hi, lo), range)
-        })
-        .collect()
+            if hi.max(lo) == 0.0 {
+                continue;
+            }
+            let group = part / (count / groups);
+            let limit = bound.map(|b| Limit::new(b, x, shape, &parts, part, hi.max(lo))).transpose()?;
+            let a = part_exponent((hi, lo), limit.as_ref()).ok_or(NumberError::NoExponent { group })?;
+            limits[group] = Some(limits[group].map_or(a, |b| b.min(a)));
+        }
+    }
+    Ok(limits.into_iter().map(|a| a.unwrap_or(0)).collect())
 }
 
-fn group_exponent(
-    x: &[f32],
-    shape: &Shape,
-    parts: &Groups,
-    group: usize,
-    (hi, lo): (f32, f32),
-    range: &Range,
-) -> Result<i32, NumberError> {
-    let top = hi.max(lo);
-    if top == 0.0 {
-        return Ok(0);
-    }
-    let mut limits = Vec::with_capacity(range.bounds.len());
-    for bound in &range.bounds {
-        limits.push(Limit::new(bound, x, shape, parts, group, top)?);
-    }
+/// The largest exponent that one part of the tensor allows under one bound.
+fn part_exponent((hi, lo): (f32, f32), limit: Option<&Limit>) -> Option<i32> {
     let fits = |a: i32| {
         let h = (f64::from(hi) * pow2(a)).round_ties_even();
         let l = (f64::from(lo) * pow2(a)).round_ties_even();
-        h.max(l) <= f64::from(i32::MAX) && limits.iter().all(|limit| limit.fits(a, h as u64, l as u64))
+        h.max(l) <= f64::from(i32::MAX) && limit.is_none_or(|limit| limit.fits(a, h as u64, l as u64))
     };
     // Larger exponents only enlarge all sides, so the admitted ones are a prefix of the range.
     let (mut good, mut bad) = (*EXPONENTS.start() - 1, *EXPONENTS.end() + 1);
@@ -152,7 +158,7 @@ fn group_exponent(
             bad = middle;
         }
     }
-    if EXPONENTS.contains(&good) { Ok(good) } else { Err(NumberError::NoExponent { group }) }
+    EXPONENTS.contains(&good).then_some(good)
 }
 
 /// One bound with what the Cauchy-Schwarz test needs to know of the tensor.

@@ -425,9 +425,12 @@ fn check_range(range: &Range, shape: &Shape, groups: usize) -> Result<(), Fault>
     }
     for bound in &range.bounds {
         width(bound.k)?;
-        let fits = |v: &Vec<u64>| v.len() == groups || v.len() == 1;
-        if !fits(&bound.major) || !fits(&bound.minor) || !(fits(&bound.square) || bound.square.is_empty()) {
-            return fault("T12", format!("a bound without one entry for each of {groups} groups"));
+        // one entry for all, or one for each of equal parts of axis 1 that are at least as fine as the groups
+        let count = bound.major.len();
+        let fine = count == 1 || (count > 0 && count.is_multiple_of(groups) && parts.is_multiple_of(count));
+        let alike = bound.minor.len() == count && (bound.square.len() == count || bound.square.is_empty());
+        if !fine || !alike {
+            return fault("T12", format!("a bound whose {count} entries do not fit {groups} groups"));
         }
         match &bound.patch {
             Patch::Whole | Patch::LastAxis => {}

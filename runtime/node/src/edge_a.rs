@@ -11,7 +11,7 @@ use pponnx_wire::codec::encode_data_header;
 use pponnx_wire::message::{Abort, AbortCode, Message, PeerRole, Refuse, RefuseCode, Sid};
 use pponnx_wire::states::Established;
 use pponnx_wire::states::edge::{AwaitHelloAtA, Caller, DeviceAtA, EdgeBAtA};
-use pponnx_wire::{Limits as FrameLimits, WireError};
+use pponnx_wire::{Kind, Limits as FrameLimits, WireError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -281,7 +281,16 @@ async fn device(
         if let Some(observer) = &shared.observer {
             observer(PeerRole::Device, &message);
         }
-        let (sid, established) = attach.handle(message).map_err(|e| NodeError::protocol(Role::Device, e))?;
+        let kind = message.kind();
+        let (sid, established) = match attach.handle(message) {
+            Ok(attached) => attached,
+            Err(error) => {
+                if kind == Kind::OpenSession {
+                    turn_down(&mut writer, Refuse::new(RefuseCode::WrongRole, "this is edge A")).await;
+                }
+                return Err(NodeError::protocol(Role::Device, error));
+            }
+        };
         let session = shared.sessions.find(&sid).filter(|s| s.device == hello.device && s.bundle == hello.bundle);
         let Some(session) = session else {
             let refuse = Refuse::new(RefuseCode::Busy, "edge B announced no such session of this device");
@@ -310,6 +319,10 @@ async fn device(
         };
         if let Some(observer) = &shared.observer {
             observer(PeerRole::Device, &message);
+        }
+        if message.kind() == Kind::OpenSession {
+            // under two-edge the first sign of exchanged addresses
+            turn_down(&mut writer, Refuse::new(RefuseCode::WrongRole, "this is edge A")).await;
         }
         match established.receive(message).map_err(|e| NodeError::protocol(Role::Device, e))? {
             Message::Begin { request } => {

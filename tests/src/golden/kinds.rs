@@ -34,7 +34,8 @@ pub fn run(case: &Case) -> Result<Outcome, String> {
         ["verify"] => case.only(&["cost"]).and_then(|()| verify(case)),
         ["split"] => case.only(&[]).and_then(|()| block(split(&Source::of(case)?))),
         ["lower"] => case.only(&["scheme", "precision"]).and_then(|()| {
-            block(Source::of(case)?.compile(network::setting(case)?).map_or_else(|e| e, |c| show::bundle(&c)))
+            let setting = network::setting(case)?;
+            block(Source::of(case)?.compile(setting).map_or_else(|e| e, |c| show::bundle(&c)))
         }),
         ["cost"] => case.only(&["scheme", "precision"]).and_then(|()| block(cost(case)?)),
         ["run"] => case.only(&["scheme", "precision", "seed"]).and_then(|()| block(run::run(case)?)),
@@ -47,7 +48,7 @@ pub fn run(case: &Case) -> Result<Outcome, String> {
 }
 
 fn cost(case: &Case) -> Result<Vec<String>, String> {
-    let (source, settings) = (Source::of(case)?, network::settings(case)?);
+    let (settings, source) = (network::settings(case)?, Source::of(case)?);
     let mut lines = Vec::new();
     for setting in settings {
         match source.compile(setting) {

@@ -41,7 +41,10 @@ pub fn check(path: &Path, shown: &str, bless: bool) -> Result<(), String> {
         return Ok(());
     }
     if bless {
-        return std::fs::write(path, now).map_err(|e| format!("{shown}: {e}"));
+        // In one step, for others may be reading.
+        let new = path.with_extension("new");
+        let written = std::fs::write(&new, now).and_then(|()| std::fs::rename(&new, path));
+        return written.map_err(|e| format!("{shown}: {e}"));
     }
     let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let line = diff::first(&text, &now);

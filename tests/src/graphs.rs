@@ -1,0 +1,469 @@
+//! Random small networks, as the text that golden cases use: what fails can be pasted into one.
+//!
+//! A [`Recipe`] is a list of bytes, so that property tests shrink it; every recipe makes a well-formed network.
+
+use std::fmt::Write as _;
+
+use pponnx_engine::TensorValue;
+use pponnx_plans::value::Shape;
+use proptest::prelude::{Strategy, any};
+
+use crate::golden::graph::{self, noise};
+
+/// Largest number of elements of a tensor.
+const LARGEST: usize = 1500;
+
+/// How to make a network.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Picks the input's shape.
+    pub input: u8,
+    /// One or two nodes each.
+    pub moves: Vec<Move>,
+    /// Whether an inner tensor is an output too.
+    pub second: Option<u8>,
+}
+
+/// How to make the next nodes.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Which operator.
+    pub what: u8,
+    /// Which tensor it reads; mostly the latest.
+    pub from: u8,
+    /// Its attributes.
+    pub picks: [u8; 8],
+    /// Its weights.
+    pub seed: u16,
+}
+
+/// Recipes of up to `most` moves.
+pub fn recipes(most: usize) -> impl Strategy<Value = Recipe> {
+    let moves = (any::<u8>(), any::<u8>(), any::<[u8; 8]>(), any::<u16>())
+        .prop_map(|(what, from, picks, seed)| Move { what, from, picks, seed });
+    (any::<u8>(), proptest::collection::vec(moves, 1..=most), proptest::option::weighted(0.2, any::<u8>()))
+        .prop_map(|(input, moves, second)| Recipe { input, moves, second })
+}
+
+/// A network.
+pub struct Random {
+    /// As text.
+    pub text: String,
+    /// The ONNX file.
+    pub onnx: Vec<u8>,
+    /// The same with every tensor as an output.
+    pub probing: Vec<u8>,
+    /// Operators, in order.
+    pub operators: Vec<&'static str>,
+    /// Shape of the input `x`.
+    pub input: Shape,
+}
+
+impl Recipe {
+    /// The network.
+    pub fn network(&self) -> Random {
+        let shape: &[usize] = match self.input % 8 {
+            0 | 1 => &[1, 3, 6, 6],
+            2 => &[2, 4, 5, 4],
+            3 => &[1, 2, 7, 3],
+            4 => &[1, 6, 4, 4],
+            5 => &[1, 10],
+            6 => &[3, 8],
+            _ => &[1, 4, 12],
+        };
+        let mut writer = Writer::default();
+        writer.values.push(("x".into(), shape.to_vec()));
+        self.moves.iter().for_each(|m| writer.take(m));
+        if writer.values.len() == 1 {
+            writer.node("Relu", "x", "", shape.to_vec());
+        }
+        let Writer { body, values, operators, .. } = writer;
+        let input = Shape(shape.to_vec());
+        let whole = |outputs: &[&(String, Vec<usize>)]| {
+            let mut text = format!("graph random {{\n  input x f32{input}\n{body}");
+            for (name, shape) in outputs {
+                writeln!(text, "  output {name} f32{}", Shape(shape.clone())).unwrap();
+            }
+            text + "}\n"
+        };
+        let last = values.len() - 1;
+        let second = self.second.map(|s| 1 + usize::from(s) % last).filter(|s| *s != last);
+        let outputs: Vec<_> = second.into_iter().chain([last]).map(|i| &values[i]).collect();
+        let text = whole(&outputs);
+        let onnx = graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).onnx;
+        let probing = graph::parse(&whole(&values[1..].iter().collect::<Vec<_>>())).unwrap().onnx;
+        Random { text, onnx, probing, operators, input }
+    }
+}
+
+#[derive(Default)]
+struct Writer {
+    body: String,
+    values: Vec<(String, Vec<usize>)>,
+    operators: Vec<&'static str>,
+    constants: usize,
+}
+
+/// The axes from 2 on of a window: kernel, strides, dilations, pads, result.
+struct Window {
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    before: Vec<usize>,
+    after: Vec<usize>,
+    out: Vec<usize>,
+}
+
+impl Window {
+    /// A window over `dims`. `pool`: padding must be smaller than the kernel, taps lie side by side.
+    fn new(dims: &[usize], picks: &[u8; 8], pool: bool) -> Window {
+        let empty = Vec::new;
+        let (kernel, strides, dilations) = (empty(), empty(), empty());
+        let mut w = Window { kernel, strides, dilations, before: empty(), after: empty(), out: empty() };
+        for (a, d) in dims.iter().enumerate() {
+            let p = |i: usize| usize::from(picks[i].rotate_left(3 * a as u32));
+            let dilation = if pool { 1 } else { 1 + usize::from(p(3) % 4 == 0) };
+            let mut kernel = [1, 2, 3, 3][p(0) % 4];
+            let most = if pool { kernel - 1 } else { 2 };
+            let (before, after) = (p(4) % (most + 1), p(5) % (most + 1));
+            let (before, after) = if p(6) % 2 == 0 { (0, 0) } else { (before, after) };
+            if (kernel - 1) * dilation + 1 > d + before + after {
+                kernel = 1;
+            }
+            let (before, after) = if pool && kernel == 1 { (0, 0) } else { (before, after) };
+            let stride = [1, 1, 2, 3][p(2) % 4];
+            w.out.push((d + before + after - (kernel - 1) * dilation - 1) / stride + 1);
+            w.kernel.push(kernel);
+            w.strides.push(stride);
+            w.dilations.push(dilation);
+            w.before.push(before);
+            w.after.push(after);
+        }
+        w
+    }
+
+    fn text(&self, pool: bool) -> String {
+        let pads: Vec<usize> = self.before.iter().chain(&self.after).copied().collect();
+        let mut text =
+            format!("kernel_shape={}, strides={}, pads={}", ints(&self.kernel), ints(&self.strides), ints(&pads));
+        if !pool {
+            write!(text, ", dilations={}", ints(&self.dilations)).unwrap();
+        }
+        text
+    }
+}
+
+fn ints<T: std::fmt::Display>(v: &[T]) -> String {
+    format!("[{}]", v.iter().map(T::to_string).collect::<Vec<_>>().join(","))
+}
+
+impl Writer {
+    fn node(&mut self, op: &'static str, inputs: &str, attributes: &str, shape: Vec<usize>) -> String {
+        let name = format!("v{}", self.values.len());
+        let attributes = if attributes.is_empty() { String::new() } else { format!(" {{{attributes}}}") };
+        writeln!(self.body, "  {name} = {op} {inputs}{attributes}").unwrap();
+        self.values.push((name.clone(), shape));
+        self.operators.push(op);
+        name
+    }
+
+    fn constant(&mut self, ty: &str, shape: &[usize], how: &str) -> String {
+        self.constants += 1;
+        let name = format!("c{}", self.constants);
+        writeln!(self.body, "  const {name} {ty}{} = {how}", ints(shape)).unwrap();
+        name
+    }
+
+    fn indices(&mut self, v: &[i64]) -> String {
+        self.constant("i64", &[v.len()], &ints(v))
+    }
+
+    /// Weights for sums over `k` inputs that keep magnitudes near 1. One in sixteen has rows that differ widely, one
+    /// in sixteen is zero.
+    fn weights(&mut self, shape: &[usize], k: usize, seed: u16) -> String {
+        let n: usize = shape.iter().product();
+        let factor = 1.7 / (k.max(1) as f32).sqrt();
+        let how = match seed % 16 {
+            7 => "fill 0".to_string(),
+            3 => {
+                let row = n / shape[0];
+                let w = noise(u64::from(seed), n).into_iter().enumerate();
+                let w: Vec<f32> = w.map(|(i, v)| v * factor * [1.0, 0.01, 3.0][i / row % 3]).collect();
+                ints(&w)
+            }
+            _ => format!("noise {seed} * {factor}"),
+        };
+        self.constant("f32", shape, &how)
+    }
+
+    fn bias(&mut self, shape: &[usize], seed: u16) -> String {
+        self.constant("f32", shape, &format!("noise {} * 0.5", u32::from(seed) + 70_000))
+    }
+
+    fn take(&mut self, m: &Move) {
+        let last = self.values.len() - 1;
+        let at = if m.from < 170 { last } else { usize::from(m.from) % (last + 1) };
+        let (x, shape) = self.values[at].clone();
+        let (p, rank) = (m.picks.map(usize::from), shape.len());
+        let image = rank >= 3;
+        match m.what % 28 {
+            0..=4 if image => self.conv(m, &x, &shape),
+            5 if image => self.conv_transpose(m, &x, &shape),
+            0..=4 | 6 => self.gemm(m, &x, &shape),
+            5 | 7 => self.matmul(m, &x, &shape),
+            8..=10 => drop(self.node("Relu", &x, "", shape)),
+            11 => {
+                let c = shape[1];
+                let mut list = vec![x];
+                for (i, (base, spread)) in [(1.0, 0.8), (0.0, 0.4), (0.0, 0.4), (1.2, 0.7)].into_iter().enumerate() {
+                    let v = noise(u64::from(m.seed) + i as u64, c).into_iter().map(|v| v * spread + base);
+                    list.push(self.constant("f32", &[c], &ints(&v.collect::<Vec<f32>>())));
+                }
+                self.node("BatchNormalization", &list.join(" "), "epsilon=0.001", shape);
+            }
+            12 if image => {
+                let w = Window::new(&shape[2..], &m.picks, true);
+                self.node("MaxPool", &x, &w.text(true), [&shape[..2], &w.out].concat());
+            }
+            13 | 14 if image => {
+                let w = Window::new(&shape[2..], &m.picks, true);
+                let text = format!("{}, count_include_pad={}", w.text(true), p[7] % 2);
+                self.node("AveragePool", &x, &text, [&shape[..2], &w.out].concat());
+            }
+            15 if image => {
+                let out = shape.iter().enumerate().map(|(a, d)| if a < 2 { *d } else { 1 }).collect();
+                self.node("GlobalAveragePool", &x, "", out);
+            }
+            16 | 17 => self.residual(m, &x, &shape),
+            18 | 19 => self.meet(m, &x, &shape),
+            20 => {
+                let axis = p[0] % rank;
+                let (before, after) = (p[1] % 3, p[2] % 3);
+                let mut pads = vec![0i64; 2 * rank];
+                (pads[axis], pads[rank + axis]) = (before as i64, after as i64);
+                let mut out = shape;
+                out[axis] += before + after;
+                if out.iter().product::<usize>() <= LARGEST {
+                    let pads = self.indices(&pads);
+                    self.node("Pad", &format!("{x} {pads}"), "", out);
+                }
+            }
+            21 => {
+                let axis = p[0] % rank;
+                let start = p[1] % shape[axis];
+                let end = start + 1 + p[2] % (shape[axis] - start);
+                let step = 1 + p[3] % 2;
+                let mut out = shape;
+                out[axis] = (end - start).div_ceil(step);
+                let list = [start, end, axis, step].map(|v| self.indices(&[v as i64]));
+                self.node("Slice", &format!("{x} {}", list.join(" ")), "", out);
+            }
+            22 => {
+                let mut perm: Vec<usize> = (0..rank).collect();
+                perm.swap(p[0] % rank, p[1] % rank);
+                perm[usize::from(p[2] < 200)..].rotate_left(1);
+                let out = perm.iter().map(|a| shape[*a]).collect();
+                self.node("Transpose", &x, &format!("perm={}", ints(&perm)), out);
+            }
+            23 => {
+                let n: usize = shape.iter().product();
+                let rest = n / shape[0];
+                let out = match p[0] % 4 {
+                    0 => vec![shape[0], rest],
+                    1 if rest % 2 == 0 => vec![shape[0], 2, rest / 2],
+                    2 if rest % 4 == 0 => vec![shape[0], 2, 2, rest / 4],
+                    2 if rest % 3 == 0 => vec![shape[0], rest / 3, 3, 1],
+                    _ => vec![shape[0], rest, 1],
+                };
+                let to = self.indices(&out.iter().map(|d| *d as i64).collect::<Vec<_>>());
+                self.node("Reshape", &format!("{x} {to}"), "", out);
+            }
+            24 => drop(self.node("Flatten", &x, "", vec![shape[0], shape[1..].iter().product()])),
+            25 => {
+                let c = self.bias(&[&[1, shape[1]][..], &vec![1; rank - 2]].concat(), m.seed);
+                let (op, operands) = match p[0] % 4 {
+                    0 => ("Mul", format!("{x} {c}")),
+                    1 => ("Sub", format!("{c} {x}")),
+                    _ => ("Add", format!("{x} {c}")),
+                };
+                self.node(op, &operands, "", shape);
+            }
+            26 => {
+                let d = shape[1];
+                let order: Vec<i64> = (0..d).map(|i| ((i * (1 + p[0] % 3) + p[1]) % d) as i64).collect();
+                let order = self.indices(&order);
+                self.node("Gather", &format!("{x} {order}"), "axis=1", shape);
+            }
+            _ => drop(self.node("LeakyRelu", &x, "alpha=0.1", shape)),
+        }
+    }
+
+    fn conv(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let c = shape[1];
+        let divisors: Vec<usize> = (1..=c.min(6)).filter(|g| c.is_multiple_of(*g)).collect();
+        let groups = if m.picks[1] < 128 { 1 } else { divisors[usize::from(m.picks[1]) % divisors.len()] };
+        let out = groups * (1 + usize::from(m.picks[7]) % (8 / groups).clamp(1, 5));
+        let w = Window::new(&shape[2..], &m.picks, false);
+        let result = [&[shape[0], out][..], &w.out].concat();
+        if result.iter().product::<usize>() > LARGEST {
+            return;
+        }
+        let taps: usize = w.kernel.iter().product();
+        let mut inputs = vec![x.to_string()];
+        inputs.push(self.weights(&[&[out, c / groups][..], &w.kernel].concat(), c / groups * taps, m.seed));
+        if m.seed % 4 != 0 {
+            inputs.push(self.bias(&[out], m.seed));
+        }
+        self.node("Conv", &inputs.join(" "), &format!("group={groups}, {}", w.text(false)), result);
+    }
+
+    fn conv_transpose(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let c = shape[1];
+        let groups = if m.picks[1] < 180 { 1 } else { c };
+        let each = 1 + usize::from(m.picks[7]) % 2;
+        let kernel: Vec<usize> = shape[2..].iter().enumerate().map(|(a, _)| 1 + usize::from(m.picks[a]) % 3).collect();
+        let strides: Vec<usize> = kernel.iter().map(|k| 1 + usize::from(m.picks[2]) % k).collect();
+        let size = shape[2..].iter().zip(&kernel).zip(&strides).map(|((d, k), s)| (d - 1) * s + k);
+        let result: Vec<usize> = [shape[0], groups * each].into_iter().chain(size).collect();
+        if result.iter().product::<usize>() > LARGEST {
+            return;
+        }
+        let w = self.weights(&[&[c, each][..], &kernel].concat(), c / groups * 2, m.seed);
+        let text = format!("group={groups}, kernel_shape={}, strides={}", ints(&kernel), ints(&strides));
+        self.node("ConvTranspose", &format!("{x} {w}"), &text, result);
+    }
+
+    fn gemm(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let k: usize = shape[1..].iter().product();
+        let x = if shape.len() == 2 { x.to_string() } else { self.node("Flatten", x, "", vec![shape[0], k]) };
+        let n = 1 + usize::from(m.picks[0]) % 9;
+        let flipped = m.picks[1] % 2 == 0;
+        let w = self.weights(&if flipped { [n, k] } else { [k, n] }, k, m.seed);
+        let c = self.bias(&[n], m.seed);
+        let text = format!("transB={}, alpha={:.2}, beta=1.0", u8::from(flipped), [1.0, 0.75, -1.25][m.picks[2] as usize % 3]);
+        self.node("Gemm", &format!("{x} {w} {c}"), &text, vec![shape[0], n]);
+    }
+
+    fn matmul(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let (mut out, n) = (shape.to_vec(), 1 + usize::from(m.picks[0]) % 7);
+        let right = m.picks[1] < 170;
+        let axis = shape.len() - if right { 1 } else { 2 };
+        out[axis] = n;
+        if out.iter().product::<usize>() > LARGEST {
+            return;
+        }
+        let k = shape[axis];
+        let w = self.weights(&if right { [k, n] } else { [n, k] }, k, m.seed);
+        let operands = if right { format!("{x} {w}") } else { format!("{w} {x}") };
+        self.node("MatMul", &operands, "", out);
+    }
+
+    /// A product of the same shape, added to what it was made from or to another one of it.
+    fn residual(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let mut product = |seed: u16| {
+            let c = shape[1];
+            if shape.len() == 2 {
+                let w = self.weights(&[c, c], c, seed);
+                return self.node("MatMul", &format!("{x} {w}"), "", shape.to_vec());
+            }
+            let space = shape.len() - 2;
+            let kernel = vec![if seed.is_multiple_of(2) { 3 } else { 1 }; space];
+            let pads = vec![kernel[0] / 2; 2 * space];
+            let groups = if seed % 3 == 0 { c } else { 1 };
+            let k = c / groups * kernel.iter().product::<usize>();
+            let w = self.weights(&[&[c, c / groups][..], &kernel].concat(), k, seed);
+            let text = format!("group={groups}, kernel_shape={}, pads={}", ints(&kernel), ints(&pads));
+            self.node("Conv", &format!("{x} {w}"), &text, shape.to_vec())
+        };
+        let first = product(m.seed);
+        let second = match m.picks[0] % 3 {
+            0 => x.to_string(),
+            _ => product(m.seed.wrapping_add(1)),
+        };
+        let (a, b) = if m.picks[1] % 2 == 0 { (first, second) } else { (second, first) };
+        self.node("Add", &format!("{a} {b}"), "", shape.to_vec());
+    }
+
+    /// Two tensors of the network, added or side by side.
+    fn meet(&mut self, m: &Move, x: &str, shape: &[usize]) {
+        let axis = usize::from(m.picks[0]) % shape.len();
+        let add = m.picks[1].is_multiple_of(2);
+        let fits = |(name, other): &&(String, Vec<usize>)| {
+            let apart = shape.iter().zip(other).enumerate().filter(|(a, (d, o))| d != o && (add || *a != axis));
+            name != x && other.len() == shape.len() && apart.count() == 0
+        };
+        let partners: Vec<_> = self.values.iter().filter(fits).cloned().collect();
+        let Some((y, other)) = partners.get(usize::from(m.picks[2]) % partners.len().max(1)) else {
+            return self.residual(m, x, shape);
+        };
+        if add {
+            self.node("Add", &format!("{x} {y}"), "", shape.to_vec());
+            return;
+        }
+        let mut out = shape.to_vec();
+        out[axis] += other[axis];
+        if out.iter().product::<usize>() <= LARGEST {
+            self.node("Concat", &format!("{x} {y}"), &format!("axis={axis}"), out);
+        }
+    }
+}
+
+/// What inputs look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Between -1 and 1.
+    Noise,
+    /// About 1e30.
+    Huge,
+    /// About 1e-30.
+    Tiny,
+    /// Nothing.
+    Zero,
+    /// Zero but for one element.
+    Spike,
+    /// Small noise and one element a million times as large.
+    Outlier,
+    /// All of them below zero.
+    Negative,
+    /// All of them the same.
+    Constant,
+    /// From 1 down to 1e-12, element by element.
+    Falling,
+    /// Half of them negative zeros, the others subnormal.
+    Subnormal,
+}
+
+impl Feed {
+    /// All of them.
+    pub const ALL: [Feed; 10] = [
+        Feed::Noise,
+        Feed::Huge,
+        Feed::Tiny,
+        Feed::Zero,
+        Feed::Spike,
+        Feed::Outlier,
+        Feed::Negative,
+        Feed::Constant,
+        Feed::Falling,
+        Feed::Subnormal,
+    ];
+
+    /// An input of this kind.
+    pub fn tensor(self, shape: &Shape, seed: u16) -> TensorValue {
+        let n = shape.len();
+        let chosen = usize::from(seed) % n;
+        let data = noise(u64::from(seed) + 1_000_000, n).into_iter().enumerate().map(|(i, v)| match self {
+            Feed::Noise => v,
+            Feed::Huge => v * 1e30,
+            Feed::Tiny => v * 1e-30,
+            Feed::Zero => 0.0,
+            Feed::Spike => f32::from(u8::from(i == chosen)) * (v + 2.0) * [1.0, -1.0, 1e6, 1e-6][i % 4],
+            Feed::Outlier => v * if i == chosen { 1e3 } else { 1e-3 },
+            Feed::Negative => -v.abs() - 0.001,
+            Feed::Constant => (f32::from(seed) - 30_000.0) / 1000.0,
+            Feed::Falling => v * 10f32.powf(-12.0 * i as f32 / n as f32),
+            Feed::Subnormal => if i % 2 == 0 { -0.0 } else { v * 1e-39 },
+        });
+        TensorValue::from_f32(shape.clone(), data.collect()).unwrap()
+    }
+}
