@@ -61,7 +61,7 @@ impl Console {
             }
             Err(failure) => {
                 if self.json {
-                    let mut object = failure.details.clone();
+                    let mut object = failure.result.clone();
                     object.insert("error".into(), failure.json());
                     self.event(&object.into());
                 }

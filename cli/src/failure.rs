@@ -24,8 +24,10 @@ pub struct Failure {
     label: Option<(std::ops::Range<usize>, String)>,
     /// Further problems of the same kind (all complaints about a model stand here).
     pub related: Vec<Failure>,
-    /// Facts for `--json` beside the error itself.
-    pub details: serde_json::Map<String, serde_json::Value>,
+    /// Facts that `--json` reports inside the error.
+    details: serde_json::Map<String, serde_json::Value>,
+    /// The result as far as there is one: `--json` reports it beside the error.
+    pub result: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What every fallible step of a command returns.
@@ -43,6 +45,7 @@ impl Failure {
             label: None,
             related: Vec::new(),
             details: serde_json::Map::new(),
+            result: serde_json::Map::new(),
         }
     }
 
@@ -67,7 +70,7 @@ impl Failure {
         self
     }
 
-    /// Adds a fact that `--json` reports beside the error.
+    /// Adds a fact that `--json` reports inside the error.
     pub fn detail(mut self, key: &str, value: impl Into<serde_json::Value>) -> Failure {
         self.details.insert(key.to_owned(), value.into());
         self

@@ -194,7 +194,7 @@ mod tests {
         let read = npy::archive(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(read, [("a:0".to_string(), a.clone()), ("b".to_string(), b)]);
         let path = dir.path().join("y.npy");
-        write(&path, &ports[..1], &[a.clone()]).unwrap();
+        write(&path, &ports[..1], std::slice::from_ref(&a)).unwrap();
         assert_eq!(npy::array(&std::fs::read(&path).unwrap()).unwrap(), a);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }

@@ -8,7 +8,6 @@ use pponnx_keys::{KeyFile, SessionKey, SessionNonce};
 use pponnx_net::{ClientTls, Connection, Deadline, Identity, Listener, ServerTls, connect};
 use pponnx_node::topology::Corrections;
 use pponnx_node::{EdgeAddress, EdgeSettings};
-use pponnx_plans::value::Role;
 use pponnx_wire::Limits;
 use pponnx_wire::message::{Correction, Data, Message, Session};
 use pponnx_wire::states::edge::{AwaitHelloAtB, greet_edge_a};

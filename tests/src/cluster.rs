@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use pponnx_compiler::Precision;
+use pponnx_compiler::{Compiled, FrontOptions, ModelSource, Options, Precision};
 use pponnx_engine::offline::{deal_check, deal_pairs};
 use pponnx_engine::{CheckMaterial, LoadedPlan, Simulation, TensorValue};
 use pponnx_kernels::Kernels;
@@ -44,15 +44,26 @@ pub struct Model {
 impl Model {
     /// The digits network; compiled once a process for each scheme and precision.
     pub fn digits(scheme: &str, precision: Precision) -> Arc<Model> {
-        type Compiled = BTreeMap<(String, &'static str), Arc<Model>>;
-        static ALL: OnceLock<Mutex<Compiled>> = OnceLock::new();
+        type Known = BTreeMap<(String, &'static str), Arc<Model>>;
+        static ALL: OnceLock<Mutex<Known>> = OnceLock::new();
         let mut all = ALL.get_or_init(Mutex::default).lock().unwrap();
         let model = all.entry((scheme.into(), precision.name())).or_insert_with(|| {
-            let compiled = compile(&root().join("onnx-models/digits/model.onnx"), scheme, precision);
-            let plans = Mutex::default();
-            Arc::new(Model { bundle: Arc::new(compiled.bundle), constants: compiled.constants, plans })
+            Model::new(compile(&root().join("onnx-models/digits/model.onnx"), scheme, precision))
         });
         Arc::clone(model)
+    }
+
+    /// A model from memory.
+    pub fn of_bytes(bytes: Vec<u8>, scheme: &str, precision: Precision) -> Arc<Model> {
+        let source = ModelSource::Bytes { name: "test".into(), bytes, dir: None };
+        let scheme = pponnx_compiler::schemes::by_name(scheme).unwrap();
+        let options = Options { scheme, precision, front: FrontOptions::default() };
+        Model::new(pponnx_compiler::compile(&source, &options).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    fn new(compiled: Compiled) -> Arc<Model> {
+        let (bundle, plans) = (Arc::new(compiled.bundle), Mutex::default());
+        Arc::new(Model { bundle, constants: compiled.constants, plans })
     }
 
     /// The loaded plan of a role.
@@ -331,26 +342,47 @@ impl Cluster {
 
     /// Ends both edges politely.
     pub async fn stop(mut self) {
+        self.stop_both().await;
+    }
+
+    async fn stop_both(&mut self) {
         for running in [self.running_b.take(), self.running_a.take()].into_iter().flatten() {
             running.stop(Duration::from_secs(5)).await.unwrap();
         }
     }
 
+    /// Edge B's key file of a device.
+    pub fn key_at_b(&self, card: usize) -> PathBuf {
+        let card = &self.cards[card];
+        let model = self.setup.models.iter().position(|m| Arc::ptr_eq(m, &card.model)).unwrap();
+        self.folder.path().join(format!("keys-{model}")).join(KeyFile::name_for(&card.id))
+    }
+
     /// Settings of a device.
     pub fn settings(&self, card: usize) -> DeviceSettings {
+        let mut settings = self.settings_without_ledger(card);
+        let card = &self.cards[card];
+        if card.model.dealt().is_some() {
+            let ledger = Ledger::open(&card.ledger(), &card.id, card.model.bundle.digest());
+            settings.material.ledger = Some(ledger.unwrap());
+        }
+        settings
+    }
+
+    /// Settings of a device whose ledger is missing.
+    pub fn settings_without_ledger(&self, card: usize) -> DeviceSettings {
         let card = &self.cards[card];
         let digest = card.model.bundle.digest();
         let dealt = card.model.dealt();
         let pairs = matches!(dealt, Some((Role::Device, _)))
             .then(|| PairStore::open(&card.folder.join("pairs"), &card.id, digest).unwrap());
-        let ledger = dealt.is_some().then(|| Ledger::open(&card.ledger(), &card.id, digest).unwrap());
         DeviceSettings {
             plan: card.model.plan(Role::Device),
             device: card.id,
             identity: Identity::from_pem(&card.identity).unwrap(),
             edge_a: self.at_a.clone(),
             edge_b: Some(self.at_b.clone()),
-            material: Material { key: card.key(), check: Arc::clone(&card.check), pairs, ledger },
+            material: Material { key: card.key(), check: Arc::clone(&card.check), pairs, ledger: None },
             timeouts: self.setup.timeouts,
             nonce: Box::new(system_nonce),
         }
@@ -362,6 +394,12 @@ impl Cluster {
     /// As [`Device::start`].
     pub async fn device(&self, card: usize) -> Result<Device, NodeError> {
         Device::start(self.settings(card)).await
+    }
+
+    /// Ends the edges, edge B first, and gives what they received: nothing is still on its way.
+    pub async fn stop_and_take(mut self) -> Vec<Seen> {
+        self.stop_both().await;
+        self.take_seen()
     }
 
     /// Messages that the edges received so far; empties the record.

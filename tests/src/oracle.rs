@@ -32,28 +32,16 @@ pub struct Rig {
     pub constants: ConstStore,
     check: CheckData,
     session: Arc<SessionKey>,
-    locals: BTreeMap<ConstId, LocalModel>,
 }
 
 impl Rig {
-    /// Deals the check data and loads the local segments for the reference.
+    /// Deals the check data.
     pub fn new(compiled: Compiled) -> Rig {
         let Compiled { bundle, constants, .. } = compiled;
         let check = deal_check(&bundle, &constants, [SEED; 16], check_secret(SEED)).unwrap();
         let dealt = bundle.program(Role::Offline).unwrap().steps.iter().any(|s| matches!(s.op, Op::Store { .. }));
         let session = if dealt { SessionKey::dealt(&EpochKey::first(&[SEED; 32])) } else { session(SEED) };
-        let device = bundle.program(Role::Device).unwrap();
-        let models = device.steps.iter().filter_map(|s| match s.op {
-            Op::Local { model, .. } => Some(model),
-            _ => None,
-        });
-        let locals = models
-            .map(|id| {
-                let bytes = constants.get(&bundle.constants[id.index()].digest).unwrap();
-                (id, LocalModel::load(bytes).unwrap())
-            })
-            .collect();
-        Rig { bundle: Arc::new(bundle), constants, check, session: Arc::new(session), locals }
+        Rig { bundle: Arc::new(bundle), constants, check, session: Arc::new(session) }
     }
 
     /// The runtime's roles with these kernels.
@@ -76,7 +64,7 @@ impl Rig {
     pub fn reference(&self, request: u64, inputs: &[TensorValue]) -> Result<reference::Outcome, String> {
         let inputs: Vec<reference::Plain> = inputs.iter().map(plain).collect();
         let mut streams = Real { rig: self, request };
-        reference::run(&self.bundle, &self.constants, &inputs, &mut streams, &mut Tract(&self.locals))
+        reference::run(&self.bundle, &self.constants, &inputs, &mut streams, &mut Tract)
             .map_err(|e| format!("the reference fails: {e}"))
     }
 
@@ -170,18 +158,18 @@ impl reference::Streams for Real<'_> {
 }
 
 /// Local segments of the reference, run by the runtime's back end: floating point is outside of the comparison.
-struct Tract<'a>(&'a BTreeMap<ConstId, LocalModel>);
+struct Tract;
 
-impl reference::Locals for Tract<'_> {
+impl reference::Locals for Tract {
     fn run(
         &mut self,
-        model: ConstId,
-        _: &[u8],
+        _: ConstId,
+        bytes: &[u8],
         inputs: &[&reference::Plain],
     ) -> Result<Vec<reference::Plain>, String> {
         let inputs: Vec<TensorValue> =
             inputs.iter().map(|p| TensorValue::from_le_bytes(p.dtype, p.shape.clone(), &p.bytes).unwrap()).collect();
-        let outputs = self.0[&model].run(&inputs.iter().collect::<Vec<_>>());
+        let outputs = LocalModel::load(bytes).and_then(|m| m.run(&inputs.iter().collect::<Vec<_>>()));
         Ok(outputs.map_err(|e| e.to_string())?.iter().map(plain).collect())
     }
 }

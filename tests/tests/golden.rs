@@ -46,6 +46,9 @@ fn every_case_is_as_written() {
 /// What the folder must hold, whatever else is in it.
 #[test]
 fn the_folder_covers_kinds_schemes_precisions_and_rules() {
+    if std::env::var_os("PPONNX_BLESS").is_some() {
+        return; // The expectations are being written.
+    }
     let texts: Vec<(String, String)> =
         files().into_iter().map(|(name, path)| (name, std::fs::read_to_string(path).unwrap())).collect();
     let cases: Vec<Case> = texts.iter().map(|(_, t)| Case::parse(t).unwrap()).collect();
@@ -82,7 +85,12 @@ const SMALL: &str = "test cost\nset scheme=plain\n;; a note\ngraph g {\n  input 
 fn blessing_keeps_notes_and_twice_is_once() {
     let once = judge(SMALL).unwrap();
     assert!(once.contains(";; a note\n") && !once.contains("stale"), "{once}");
-    assert!(once.ends_with("; plain fast\n;   rounds 1\n;   bytes up 8, down 4, edge link 0\n;   mult-adds edge-a 2, edge-b 0\n"), "{once}");
+    assert!(
+        once.ends_with(
+            "; plain fast\n;   rounds 1\n;   bytes up 8, down 4, edge link 0\n;   mult-adds edge-a 2, edge-b 0\n"
+        ),
+        "{once}"
+    );
     assert_eq!(judge(&once).unwrap(), once);
 }
 

@@ -1,7 +1,7 @@
 //! One suite for every scheme, precision and instruction set: the same integers as the reference, bit for bit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use pponnx_compiler::{Precision, schemes};
@@ -13,37 +13,6 @@ use pponnx_tests::{compile, npy, npz, root};
 
 /// Number of the request that runs; not the first, so that streams of another request would be noticed.
 const REQUEST: u64 = 5;
-
-/// Operator vectors that between them use every map operation, several uploads, maps and rounds, groups, large and
-/// zero inputs, and more than one input and output.
-const SAMPLE: [&str; 26] = [
-    "add_broadcast_branches",
-    "add_two_branches",
-    "averagepool_after_conv_count_include_pad_0",
-    "conv_1d_strides_dilations",
-    "conv_2d_asymmetric_pads",
-    "conv_2d_batch_2",
-    "conv_2d_depthwise_heavy_tailed",
-    "conv_2d_groups",
-    "conv_2d_huge_input",
-    "conv_2d_one_large_value",
-    "conv_2d_pointwise",
-    "conv_2d_tiny_input",
-    "conv_2d_zero_input",
-    "conv_2d_zero_weights",
-    "conv_3d",
-    "convtranspose_2d_groups",
-    "convtranspose_2d_output_padding",
-    "globalaveragepool_flatten_gemm",
-    "graph_attention",
-    "graph_light_only",
-    "graph_residual_block_with_projection",
-    "graph_shared_by_depthwise_and_pointwise",
-    "graph_two_inputs_apart",
-    "matmul_batched_constant",
-    "matmul_constant_left_batched_activation",
-    "sub_two_branches",
-];
 
 /// A model and inputs by name.
 struct Case {
@@ -139,29 +108,19 @@ fn digits_in_every_scheme_precision_and_instruction_set() {
 
 #[test]
 fn operators_in_every_scheme_precision_and_instruction_set() {
-    let cases: Vec<(Case, Precision)> =
-        SAMPLE.iter().flat_map(|name| Precision::ALL.map(|p| (Case::operator(name), p))).collect();
-    none(&each(&cases, |(case, precision)| case.all_schemes(*precision)));
-}
-
-#[test]
-fn the_sample_covers_the_map_operations() {
-    let mut seen = std::collections::BTreeSet::new();
-    for name in SAMPLE {
-        let (rig, _) = Case::operator(name).rig("plain", Precision::Fast);
-        seen.extend(rig.bundle.maps.iter().flat_map(|m| &m.ops).map(|op| op.name()));
-    }
-    for wanted in ["conv", "conv-transpose", "matmul", "add", "sub", "sum-pool"] {
-        assert!(seen.contains(wanted), "no vector of the sample uses {wanted}; it uses {seen:?}");
-    }
-}
-
-#[test]
-fn every_operator_is_the_reference_under_relay() {
     let folder = root().join("tests/vectors/operators");
     let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.filter_map(|n| n.strip_suffix(".onnx").map(String::from)).collect();
     names.sort();
     assert!(names.len() >= 180, "only {} operator vectors", names.len());
-    none(&each(&names, |name| Case::operator(name).run("relay", Precision::Balanced).map(drop)));
+    let cases: Vec<(Case, Precision)> =
+        names.iter().flat_map(|name| Precision::ALL.map(|p| (Case::operator(name), p))).collect();
+    none(&each(&cases, |(case, precision)| case.all_schemes(*precision)));
+    let mut seen = BTreeSet::new();
+    for (case, _) in &cases {
+        seen.extend(case.rig("plain", Precision::Fast).0.bundle.maps.iter().flat_map(|m| &m.ops).map(|op| op.name()));
+    }
+    for wanted in ["conv", "conv-transpose", "matmul", "add", "sub", "sum-pool"] {
+        assert!(seen.contains(wanted), "no operator vector uses the map operation {wanted}; they use {seen:?}");
+    }
 }

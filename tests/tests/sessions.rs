@@ -13,6 +13,7 @@ use pponnx_node::{Device, Limits, NodeError, Timeouts};
 use pponnx_plans::value::Role;
 use pponnx_tests::adversary::{Fate, Wire};
 use pponnx_tests::cluster::{Cluster, Model, SCHEMES, Setup, bits, bits_of, digit, image};
+use pponnx_tests::parallel::two_branches;
 use pponnx_tests::session;
 use pponnx_wire::message::{PeerRole, RefuseCode};
 
@@ -111,6 +112,27 @@ async fn devices_and_plans_share_the_edges() {
     }
     assert_eq!(done.len(), 10);
     cluster.stop().await;
+}
+
+/// Two uploads of one stage and their answers, each larger than what the sockets between two ends buffer: neither end may
+/// write without reading.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_come_while_an_upload_is_on_its_way_are_taken_in() {
+    let side = 1024;
+    let model = Model::of_bytes(two_branches(side as u64), "two-edge", Precision::Fast);
+    let cost = model.bundle.cost;
+    assert_eq!((cost.rounds, cost.bytes_up), (1, 2 * 4 * 4 * (side * side) as u64), "two uploads in one round");
+    let setup = Setup::new(vec![Arc::clone(&model)]);
+    let cluster = Cluster::start(setup).await;
+    let mut device = cluster.device(0).await.unwrap();
+    let input = |seed: usize| {
+        let data = (0..4 * side * side).map(|i| ((i * 31 + seed) % 251) as f32 / 251.0 - 0.5).collect();
+        TensorValue::from_f32(vec![1, 4, side, side], data).unwrap()
+    };
+    let got = device.infer(vec![input(1), input(7)]).await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(got.stats.bytes_down, cost.bytes_down);
+    assert_ne!(bits_of(&got)[0], bits_of(&got)[1]);
+    device.stop().await;
 }
 
 /// A device may sit on a runtime with one thread.

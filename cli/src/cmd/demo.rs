@@ -117,7 +117,7 @@ fn finish(
         ("tolerance", number(tolerance)),
         ("answer", class.and_then(|c| labels.get(c)).cloned().into()),
         ("picture", picture.display().to_string().into()),
-        ("processes", told.processes.into()),
+        ("processes", told.processes),
     ] {
         result.insert(key.into(), value);
     }
@@ -130,7 +130,7 @@ fn finish(
     let message = format!("the answer differs from plaintext by {:.1e}", comparison.max_rel_err());
     let mut failure =
         Failure::new(Exit::Differs, "pponnx::demo::differs", message).help("this is a bug in pponnx: please report it");
-    failure.details = result;
+    failure.result = result;
     Err(Box::new(failure))
 }
 
@@ -259,7 +259,7 @@ fn seen(bundle: &ValidBundle, received: &[Received]) -> Vec<Seen> {
         let square = (slot.shape.len() as f64).sqrt();
         let columns = width * ((square / width as f64).round() as usize).max(1);
         seen.push(Seen {
-            caption: format!("{} values of {} bits for segment {}", slot.shape.len(), slot.k, slot.name),
+            caption: format!("{} values of {} bits, tensor {}", slot.shape.len(), slot.k, slot.name),
             grid: Grid::of_packed(&payload, slot.k, columns),
         });
     }

@@ -272,7 +272,7 @@ fn report(console: &Console, args: &Verify, work: &mut Work, found: Found, notes
     };
     let mut failure = Failure::new(Exit::Differs, "pponnx::verify::differs", message)
         .help("try --precision precise, and --layers to see which segment differs first");
-    failure.details = result;
+    failure.result = result;
     Err(Box::new(failure))
 }
 

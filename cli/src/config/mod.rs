@@ -56,7 +56,7 @@ impl Source {
             } else if message.starts_with("missing field") {
                 ("pponnx::config::missing-key", "add the key; `pponnx compile` writes complete files to compare with")
             } else {
-                ("pponnx::config::syntax", "see docs/configuration.md for every key and its form")
+                ("pponnx::config::syntax", "`pponnx compile` writes complete files to compare with")
             };
             let span = e.span().unwrap_or(0..0);
             let failure = Failure::new(

@@ -108,7 +108,11 @@ pub fn html(page: &Page<'_>) -> String {
             out,
             "<figure>{}<figcaption>{}{}</figcaption></figure>",
             seen.grid.svg(size),
-            if i == 0 { "<b>Edge A</b> receives this instead: " } else { "<b>Edge A</b>, later: " },
+            match (i, page.settings.0) {
+                (_, "plain") => "<b>Edge A</b> receives the values themselves: ",
+                (0, _) => "<b>Edge A</b> receives this instead: ",
+                (_, _) => "<b>Edge A</b>, later: ",
+            },
             escape(&seen.caption)
         );
     }
@@ -117,16 +121,17 @@ pub fn html(page: &Page<'_>) -> String {
     if kinds.is_empty() {
         out.push_str("this scheme has no edge B.");
     } else {
-        let _ = write!(out, "{} from the device, that is a greeting and a random nonce.", kinds.join(", "));
+        let _ =
+            write!(out, "{} from the device, that is greetings, a random nonce and request numbers.", kinds.join(", "));
     }
     out.push_str("</p><table><tr><th>class<th>private<th>plaintext</tr>");
     for (label, ours, plain) in &page.classes {
         let _ = write!(out, "<tr><td>{}<td class=\"n\">{ours:.5}<td class=\"n\">{plain:.5}</tr>", escape(label));
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
         "</table><p>Scheme {}, precision {}: {} of the mult-adds outsourced, {} rounds, {} up, {} down, largest \
-         difference from plaintext {:.1e}.</p></html>\n",
+         difference from plaintext {:.1e}.</p></html>",
         page.settings.0,
         page.settings.1,
         percent(page.share),

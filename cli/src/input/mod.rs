@@ -263,7 +263,7 @@ mod tests {
     fn a_missing_batch_axis_is_added_and_said() {
         let dir = tempfile::tempdir().unwrap();
         let file = npy(dir.path(), "x.npy", &ndarray::arr1(&[1f32, 2.0]));
-        let fitted = all(&[file.clone()], &[port("x", &[1, 2])]).unwrap();
+        let fitted = all(std::slice::from_ref(&file), &[port("x", &[1, 2])]).unwrap();
         assert_eq!(fitted.values[0].shape().0, [1, 2]);
         assert_eq!(fitted.notes.len(), 1);
         let failure = all(&[file], &[port("x", &[1, 3])]).unwrap_err();

@@ -47,11 +47,22 @@ pub fn array(bytes: &[u8]) -> Result<TensorValue, String> {
 /// # Errors
 /// A sentence that says what is wrong with the file.
 pub fn archive(bytes: &[u8]) -> Result<Vec<(String, TensorValue)>, String> {
+    arrays(bytes, |_| true)
+}
+
+/// Reads those arrays of an `.npz` file whose name is wanted; the others may be of any element type.
+///
+/// # Errors
+/// A sentence that says what is wrong with the file.
+pub fn arrays(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, TensorValue)>, String> {
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| format!("not a readable .npz file: {e}"))?;
     let mut arrays = Vec::new();
     for index in 0..zip.len() {
         let mut member = zip.by_index(index).map_err(|e| format!("cannot unpack member {index}: {e}"))?;
         let name = member.name().strip_suffix(".npy").unwrap_or(member.name()).to_owned();
+        if !wanted(&name) {
+            continue;
+        }
         let mut data = Vec::new();
         member
             .by_ref()
@@ -190,6 +201,7 @@ mod tests {
         let arrays = archive(&bytes).unwrap();
         let names: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["a", "b/c:0"]);
+        assert_eq!(super::arrays(&bytes, |n| n == "a").unwrap(), arrays[..1]);
         assert!(archive(&bytes[..bytes.len() - 30]).is_err());
     }
 }

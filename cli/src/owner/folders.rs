@@ -232,10 +232,10 @@ fn encode_failure(e: file::FormatError) -> Box<Failure> {
 }
 
 const DEVICE_HEAD: &str = "# pponnx device. Copy this folder whole to the device; paths are relative to it.
-# Set the addresses under [[edge]] to where the edges are. Every key is explained in docs/configuration.md.";
+# Set the addresses under [[edge]] to where the edges are. Unknown keys are errors.";
 
 const EDGE_HEAD: &str = "# pponnx edge. Copy this folder whole to the edge's machine; paths are relative to it.
-# Edge A and edge B belong to different operators. Every key is explained in docs/configuration.md.";
+# Edge A and edge B must belong to different operators. Unknown keys are errors.";
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ pub fn read(path: &Path, port: &Port, samples: usize, image: &ImageEntry) -> Out
                 .help("--labeled takes an .npz with `x`, one example a row, and `ort_pred` or `y`, one class a row"),
         )
     };
-    let arrays = npy::archive(&bytes).map_err(bad)?;
+    let arrays = npy::arrays(&bytes, |name| ["x", "y", "ort_pred"].contains(&name)).map_err(bad)?;
     let find = |name: &str| arrays.iter().find(|(n, _)| n == name).map(|(_, v)| v);
     let x = find("x").ok_or_else(|| bad("it has no array `x`".into()))?;
     let (rows, example) = x.shape().0.split_first().ok_or_else(|| bad("`x` is a single number".into()))?;

@@ -298,3 +298,8 @@ fn patch_of(
         _ => (square, Patch::Whole),
     }
 }
+
+#[cfg(test)]
+#[path = "quantise_test.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

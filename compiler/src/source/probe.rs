@@ -1,7 +1,10 @@
 //! Tries a local segment, and runs ONNX models for tests.
 
+use std::sync::Arc;
+
 use pponnx_plans::value::{DType, Shape};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::SimplePlan;
 
 use super::guard::guarded;
 
@@ -16,16 +19,38 @@ pub struct Sample {
     pub data: Vec<f32>,
 }
 
+type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
+
+/// How far a model is rewritten before it runs, as in the runtime: later stages are for models that an earlier one
+/// breaks.
+const STAGES: [fn(InferenceModel) -> TractResult<TypedModel>; 3] =
+    [|m| m.into_optimized(), |m| m.into_typed()?.into_decluttered(), |m| m.into_typed()];
+
 /// Loads an ONNX model and runs it once.
 ///
 /// # Errors
 /// What the reader or the operators say, panics included.
 pub fn probe(onnx: &[u8], inputs: &[Sample]) -> Result<Vec<Sample>, String> {
-    guarded(|| run(onnx, inputs)).and_then(|r| r.map_err(|e| format!("{e:#}")))
+    let attempt = |stage| flat(guarded(|| prepare(onnx, stage)));
+    let mut first = None;
+    for stage in STAGES {
+        match attempt(stage) {
+            Ok(plan) => return flat(guarded(|| run(&plan, inputs))),
+            Err(e) => first = first.or(Some(e)),
+        }
+    }
+    Err(first.unwrap_or_default())
 }
 
-fn run(onnx: &[u8], inputs: &[Sample]) -> TractResult<Vec<Sample>> {
-    let plan = tract_onnx::onnx().model_for_read(&mut &onnx[..])?.into_optimized()?.into_runnable()?;
+fn flat<T>(result: Result<TractResult<T>, String>) -> Result<T, String> {
+    result.and_then(|r| r.map_err(|e| format!("{e:#}")))
+}
+
+fn prepare(onnx: &[u8], stage: fn(InferenceModel) -> TractResult<TypedModel>) -> TractResult<Plan> {
+    stage(tract_onnx::onnx().model_for_read(&mut &onnx[..])?)?.into_runnable()
+}
+
+fn run(plan: &Plan, inputs: &[Sample]) -> TractResult<Vec<Sample>> {
     let tensors = inputs.iter().map(|s| {
         let t = Tensor::from_shape(&s.shape.0, &s.data)?;
         Ok(t.cast_to_dt(datum_type(s.dtype))?.into_owned().into_tvalue())

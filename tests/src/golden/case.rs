@@ -88,7 +88,9 @@ impl Case {
     pub fn only(&self, known: &[&str]) -> Result<(), String> {
         match self.settings.keys().find(|k| !known.contains(&k.as_str())) {
             None => Ok(()),
-            Some(k) => Err(format!("1: unknown setting `{k}` of `test {}` (known: {})", self.words[0], known.join(", "))),
+            Some(k) => {
+                Err(format!("1: unknown setting `{k}` of `test {}` (known: {})", self.words[0], known.join(", ")))
+            }
         }
     }
 

@@ -11,9 +11,9 @@
 //! }
 //! ```
 //!
-//! A line a statement. Constants are lists of numbers, `fill NUMBER`, or `noise SEED`: multiples of 1/512 from -1 up to
-//! 1. Attributes are integers, numbers with a point, lists of integers, or quoted strings. A node is named after its
-//! first result.
+//! A line a statement. Constants are lists of numbers, `fill NUMBER`, or `noise SEED`: multiples of 1/512 in [-1, 1).
+//! Attributes are integers, numbers with a point, lists of integers, or quoted strings. A node is named after its first
+//! result.
 
 use pponnx_plans::value::Shape;
 

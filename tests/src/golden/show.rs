@@ -59,9 +59,8 @@ pub fn cost(cost: &Cost) -> Vec<String> {
 
 /// Where each node went and why, then the parts in order.
 pub fn split(split: &SplitGraph) -> Vec<String> {
-    let tensor = |t: &TensorId| {
-        split.tensors.get(t.0).map_or_else(|| "?".to_string(), |t| format!("{}{}", t.name, t.shape))
-    };
+    let tensor =
+        |t: &TensorId| split.tensors.get(t.0).map_or_else(|| "?".to_string(), |t| format!("{}{}", t.name, t.shape));
     let list = |ts: &[TensorId]| ts.iter().map(tensor).collect::<Vec<_>>().join(" ");
     let mut lines = Vec::new();
     for node in &split.nodes {
