@@ -173,19 +173,13 @@ impl Lowering<'_> {
     }
 
     fn map(&mut self, map: &IntMap, upload: &UploadIo, scheme: &dyn Scheme) -> Result<MapIo, String> {
-        let weight = |this: &mut Self, w: Arc<IntWeights>| {
-            this.constant(w.dtype, w.shape.clone(), w.bytes.clone())
-        };
+        let weight = |this: &mut Self, w: Arc<IntWeights>| this.constant(w.dtype, w.shape.clone(), w.bytes.clone());
         let mut ops = Vec::new();
         for op in &map.map.ops {
             ops.push(op.clone().with_constant(|w| weight(self, w)));
         }
-        let lowered = LinearMap {
-            name: map.map.name.clone(),
-            inputs: map.map.inputs.clone(),
-            ops,
-            output: map.map.output,
-        };
+        let lowered =
+            LinearMap { name: map.map.name.clone(), inputs: map.map.inputs.clone(), ops, output: map.map.output };
         let shape = self.info(map.output)?.shape.clone();
         self.maps.push(lowered);
         let k = map.bound.k;
@@ -193,12 +187,6 @@ impl Lowering<'_> {
         let correction = scheme.corrects().then(|| self.w.slot(SlotKind::Correction, k, &shape, name));
         let reply = self.w.slot(SlotKind::Download, k, &shape, name);
         let _ = upload;
-        Ok(MapIo {
-            map: MapId(self.maps.len() as u32 - 1),
-            correction: correction.unwrap_or(reply),
-            reply,
-            k,
-            shape,
-        })
+        Ok(MapIo { map: MapId(self.maps.len() as u32 - 1), correction: correction.unwrap_or(reply), reply, k, shape })
     }
 }

@@ -6,13 +6,13 @@ use pponnx_plans::valid::{self, ValidBundle};
 
 use crate::diag::{CompileError, Diagnostic};
 use crate::front;
-use crate::source::{FrontOptions, ModelSource};
 use crate::ir::split::SplitGraph;
 use crate::lower::{self, Interface};
 use crate::passes::quantise;
 use crate::precision::Precision;
 use crate::report::Report;
 use crate::schemes::Scheme;
+use crate::source::{FrontOptions, ModelSource};
 
 /// How to compile.
 pub struct Options {
@@ -75,8 +75,8 @@ pub fn assemble(split: SplitGraph, options: &Options) -> Result<Compiled, Compil
     let (mut bundle, constants) =
         lower::lower(header, &interface, parts, options.scheme).map_err(|e| internal("lower", None, e))?;
     bundle.cost = valid::cost(&bundle).map_err(|v| internal("cost", None, format!("{v:?}")))?;
-    let bundle = valid::validate(bundle).map_err(|violations| {
-        CompileError { diagnostics: violations.iter().map(|v| mistake("validate", None, v.to_string())).collect() }
+    let bundle = valid::validate(bundle).map_err(|violations| CompileError {
+        diagnostics: violations.iter().map(|v| mistake("validate", None, v.to_string())).collect(),
     })?;
     let report = Report::new(&bundle, bundle.digest(), &nodes, &notes);
     Ok(Compiled { bundle, constants, report })

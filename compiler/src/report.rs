@@ -128,7 +128,8 @@ impl Report {
             "outsourced {} of {} nodes, {:.1} % of the mult-adds; {} local{kinds}; {} round{}; {} up, {} down",
             self.outsourced_nodes,
             self.all_nodes,
-            100.0 * self.outsourced_mac_share,
+            // rounded down, so that "100.0" means all
+            (1000.0 * self.outsourced_mac_share).floor() / 10.0,
             self.local.len(),
             self.rounds,
             if self.rounds == 1 { "" } else { "s" },

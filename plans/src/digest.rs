@@ -39,10 +39,7 @@ mod tests {
     #[test]
     fn the_digest_of_the_sample_is_frozen() {
         let digest = binary::Hex(bundle_digest(&sample::relay().0)).to_string();
-        assert_eq!(
-            digest,
-            "fd5fcd9eddadfeca62ae801f231b89bb508a5979ecb07b6a04c258cb11213e4e"
-        );
+        assert_eq!(digest, "fd5fcd9eddadfeca62ae801f231b89bb508a5979ecb07b6a04c258cb11213e4e");
         assert!(include_str!("../FORMAT.md").contains(&format!("Its digest is `{digest}`")));
     }
 }

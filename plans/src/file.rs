@@ -44,10 +44,7 @@ pub fn write(bundle: &Bundle, role: Role, constants: &ConstStore) -> Result<Vec<
 
     let mut blobs = Vec::with_capacity(declared.len());
     for (digest, (id, bytes)) in &declared {
-        let missing = || FormatError::ConstantMissing {
-            id: *id,
-            digest: Hex(*digest),
-        };
+        let missing = || FormatError::ConstantMissing { id: *id, digest: Hex(*digest) };
         let blob = constants.get(digest).ok_or_else(missing)?;
         check_size(digest, blob.len() as u64, *bytes)?;
         blobs.push((digest, blob));
@@ -88,40 +85,26 @@ pub fn read(bytes: &[u8]) -> Result<PlanFile, FormatError> {
     let count = reader.u64()?;
     if count != declared.len() as u64 {
         let wanted = declared.len();
-        return Err(corrupt(format!(
-            "it holds {count} constants, and the role {role} reads {wanted}"
-        )));
+        return Err(corrupt(format!("it holds {count} constants, and the role {role} reads {wanted}")));
     }
     let mut constants = ConstStore::new();
     for (digest, (id, size)) in &declared {
         let found: Digest = *reader.array()?;
         if found != *digest {
             let (found, digest) = (Hex(found), Hex(*digest));
-            return Err(corrupt(format!(
-                "the constant {found} stands where {id}, {digest}, should"
-            )));
+            return Err(corrupt(format!("the constant {found} stands where {id}, {digest}, should")));
         }
         let len = reader.u64()?;
         check_size(digest, len, *size)?;
         if constants.insert(reader.take(len)?.to_vec()) != *digest {
             let what = "its bytes have another digest".into();
-            return Err(FormatError::ConstantMismatch {
-                digest: Hex(*digest),
-                what,
-            });
+            return Err(FormatError::ConstantMismatch { digest: Hex(*digest), what });
         }
     }
     if !reader.rest.is_empty() {
-        return Err(corrupt(format!(
-            "{} bytes stand behind the last constant",
-            reader.rest.len()
-        )));
+        return Err(corrupt(format!("{} bytes stand behind the last constant", reader.rest.len())));
     }
-    Ok(PlanFile {
-        role,
-        bundle,
-        constants,
-    })
+    Ok(PlanFile { role, bundle, constants })
 }
 
 /// Checks magic, version, length and checksum. Gives what stands between head and checksum, and the role.
@@ -136,10 +119,7 @@ fn open(bytes: &[u8]) -> Result<(&[u8], Role), FormatError> {
     let mut reader = Reader { rest: head };
     let found = reader.u32().map_err(|_| truncated.clone())?;
     if found != FORMAT {
-        return Err(FormatError::Version {
-            found,
-            supported: FORMAT,
-        });
+        return Err(FormatError::Version { found, supported: FORMAT });
     }
     let code = reader.u32().map_err(|_| truncated.clone())?;
     let len = reader.u64().map_err(|_| truncated.clone())?;
@@ -154,10 +134,7 @@ fn open(bytes: &[u8]) -> Result<(&[u8], Role), FormatError> {
     if blake3::hash(sealed) != *trailer {
         return Err(corrupt("its checksum does not fit".into()));
     }
-    let role = Role::ALL
-        .get(code as usize)
-        .copied()
-        .ok_or(FormatError::Unknown { what: "role", code })?;
+    let role = Role::ALL.get(code as usize).copied().ok_or(FormatError::Unknown { what: "role", code })?;
     Ok((sealed.get(HEAD..).ok_or(truncated)?, role))
 }
 
@@ -171,19 +148,14 @@ fn declared(bundle: &Bundle, role: Role) -> Result<BTreeMap<Digest, (ConstId, u6
         let size = decl.bytes() as u64;
         let (first, other) = *declared.entry(decl.digest).or_insert((id, size));
         if other != size {
-            return Err(corrupt(format!(
-                "{first} and {id} have one digest, but {other} and {size} bytes"
-            )));
+            return Err(corrupt(format!("{first} and {id} have one digest, but {other} and {size} bytes")));
         }
     }
     Ok(declared)
 }
 
 fn role_code(role: Role) -> u32 {
-    Role::ALL
-        .iter()
-        .position(|other| *other == role)
-        .map_or(u32::MAX, |i| i as u32)
+    Role::ALL.iter().position(|other| *other == role).map_or(u32::MAX, |i| i as u32)
 }
 
 fn check_size(digest: &Digest, found: u64, declared: u64) -> Result<(), FormatError> {
@@ -191,10 +163,7 @@ fn check_size(digest: &Digest, found: u64, declared: u64) -> Result<(), FormatEr
         return Ok(());
     }
     let what = format!("it has {found} bytes, declared are {declared}");
-    Err(FormatError::ConstantMismatch {
-        digest: Hex(*digest),
-        what,
-    })
+    Err(FormatError::ConstantMismatch { digest: Hex(*digest), what })
 }
 
 fn corrupt(what: String) -> FormatError {
@@ -208,10 +177,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn short(&self, wanted: u64) -> FormatError {
-        corrupt(format!(
-            "{wanted} bytes are announced where {} are left",
-            self.rest.len()
-        ))
+        corrupt(format!("{wanted} bytes are announced where {} are left", self.rest.len()))
     }
 
     fn take(&mut self, n: u64) -> Result<&'a [u8], FormatError> {

@@ -122,16 +122,7 @@ impl<C> MapOp<C> {
                 MapOp::Conv { x, w: f(w), strides, dilations, pads_before, pads_after, groups }
             }
             MapOp::ConvTranspose { x, w, strides, dilations, pads_before, pads_after, output_padding, groups } => {
-                MapOp::ConvTranspose {
-                    x,
-                    w: f(w),
-                    strides,
-                    dilations,
-                    pads_before,
-                    pads_after,
-                    output_padding,
-                    groups,
-                }
+                MapOp::ConvTranspose { x, w: f(w), strides, dilations, pads_before, pads_after, output_padding, groups }
             }
             MapOp::MatMul { x, w } => MapOp::MatMul { x, w: f(w) },
             MapOp::SumPool { x, kernel, strides, dilations, pads_before, pads_after } => {

@@ -71,8 +71,8 @@ pub(crate) fn infer<C>(op: &MapOp<C>, xs: &[&Shape], w: Option<&Shape>) -> Resul
                 return Err(format!("matmul of {x} with weights {w}: inner sizes differ"));
             }
             let batch = &w.0[..w.rank() - 2];
-            let fits = batch.is_empty()
-                || (x.rank() == w.rank() && batch.iter().zip(&x.0).all(|(b, d)| *b == *d || *b == 1));
+            let fits =
+                batch.is_empty() || (x.rank() == w.rank() && batch.iter().zip(&x.0).all(|(b, d)| *b == *d || *b == 1));
             if !fits {
                 return Err(format!("matmul of {x} with weights {w}: leading axes differ"));
             }

@@ -53,11 +53,7 @@ mod tests {
     #[test]
     fn what_is_not_applied_or_not_there_is_left_out() {
         let (mut bundle, _) = sample::relay();
-        bundle
-            .programs
-            .iter_mut()
-            .filter(|p| p.role == Role::EdgeB)
-            .for_each(|p| p.steps.truncate(1));
+        bundle.programs.iter_mut().filter(|p| p.role == Role::EdgeB).for_each(|p| p.steps.truncate(1));
         assert_eq!(bundle.constants_of(Role::EdgeB), Vec::new());
         bundle.maps.clear();
         assert_eq!(bundle.constants_of(Role::EdgeA), Vec::new());

@@ -23,23 +23,11 @@ pub fn relay() -> (Bundle, ConstStore) {
     let mut store = ConstStore::new();
     let mut declare = |bytes: Vec<u8>, dtype, dims: &[usize]| {
         let digest = store.insert(bytes);
-        ConstDecl {
-            digest,
-            dtype,
-            shape: dims.into(),
-        }
+        ConstDecl { digest, dtype, shape: dims.into() }
     };
     let constants = vec![
-        declare(
-            weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
-            DType::I16,
-            &[3, 4],
-        ),
-        declare(
-            scale.iter().flat_map(|s| s.to_le_bytes()).collect(),
-            DType::F64,
-            &[1, 3],
-        ),
+        declare(weights.iter().flat_map(|w| w.to_le_bytes()).collect(), DType::I16, &[3, 4]),
+        declare(scale.iter().flat_map(|s| s.to_le_bytes()).collect(), DType::F64, &[1, 3]),
         declare(bias.iter().flat_map(|b| b.to_le_bytes()).collect(), DType::F32, &[1, 3]),
         declare(b"relu".to_vec(), DType::U8, &[4]),
     ];
@@ -55,118 +43,33 @@ pub fn relay() -> (Bundle, ConstStore) {
     let mut device = Program::new(Role::Device);
     device.params = real(&x);
     let input = ValueId(0);
-    let encoded = device.push(
-        Op::Encode {
-            x: input,
-            groups: 1,
-            range: 0,
-        },
-        vec![ValueType::Encoded(x.clone())],
-    );
+    let encoded = device.push(Op::Encode { x: input, groups: 1, range: 0 }, vec![ValueType::Encoded(x.clone())]);
     let masked = device.push(Op::Mask { slot: up, x: encoded }, ring(&x));
-    device.push(
-        Op::Send {
-            to: Role::EdgeA,
-            slot: up,
-            x: masked,
-        },
-        vec![],
-    );
-    let reply = device.push(
-        Op::Recv {
-            from: Role::EdgeA,
-            slot: down,
-        },
-        ring(&y),
-    );
+    device.push(Op::Send { to: Role::EdgeA, slot: up, x: masked }, vec![]);
+    let reply = device.push(Op::Recv { from: Role::EdgeA, slot: down }, ring(&y));
     let bare = device.push(Op::Unpad { slot: down, x: reply }, ring(&y));
     let lifted = device.push(Op::Lift { x: bare }, vec![ValueType::Lifted(32, y.clone())]);
-    let check = Op::Check {
-        map,
-        inputs: vec![encoded],
-        z: lifted,
-    };
+    let check = Op::Check { map, inputs: vec![encoded], z: lifted };
     let checked = device.push(check, vec![ValueType::Checked(32, y.clone())]);
-    let decode = Op::Decode {
-        z: checked,
-        source: encoded,
-        scale: ConstId(1),
-        bias: ConstId(2),
-        group: None,
-    };
+    let decode = Op::Decode { z: checked, source: encoded, scale: ConstId(1), bias: ConstId(2), group: None };
     let decoded = device.push(decode, real(&y));
-    let result = device.push(
-        Op::Local {
-            model: ConstId(3),
-            inputs: vec![decoded],
-        },
-        real(&y),
-    );
+    let result = device.push(Op::Local { model: ConstId(3), inputs: vec![decoded] }, real(&y));
     device.push(Op::Return { outputs: vec![result] }, vec![]);
 
     let mut edge_a = Program::new(Role::EdgeA);
-    let correction = edge_a.push(
-        Op::Recv {
-            from: Role::EdgeB,
-            slot: fix,
-        },
-        ring(&y),
-    );
-    let upload = edge_a.push(
-        Op::Recv {
-            from: Role::Device,
-            slot: up,
-        },
-        ring(&x),
-    );
-    let product = edge_a.push(
-        Op::Apply {
-            map,
-            inputs: vec![upload],
-        },
-        ring(&y),
-    );
-    let answer = edge_a.push(
-        Op::Sub {
-            a: product,
-            b: correction,
-        },
-        ring(&y),
-    );
-    edge_a.push(
-        Op::Send {
-            to: Role::Device,
-            slot: down,
-            x: answer,
-        },
-        vec![],
-    );
+    let correction = edge_a.push(Op::Recv { from: Role::EdgeB, slot: fix }, ring(&y));
+    let upload = edge_a.push(Op::Recv { from: Role::Device, slot: up }, ring(&x));
+    let product = edge_a.push(Op::Apply { map, inputs: vec![upload] }, ring(&y));
+    let answer = edge_a.push(Op::Sub { a: product, b: correction }, ring(&y));
+    edge_a.push(Op::Send { to: Role::Device, slot: down, x: answer }, vec![]);
 
     let mut edge_b = Program::new(Role::EdgeB);
     let mask = edge_b.push(Op::Draw { slot: up }, ring(&x));
-    let product = edge_b.push(
-        Op::Apply {
-            map,
-            inputs: vec![mask],
-        },
-        ring(&y),
-    );
+    let product = edge_b.push(Op::Apply { map, inputs: vec![mask] }, ring(&y));
     let padded = edge_b.push(Op::Pad { slot: down, x: product }, ring(&y));
-    edge_b.push(
-        Op::Send {
-            to: Role::EdgeA,
-            slot: fix,
-            x: padded,
-        },
-        vec![],
-    );
+    edge_b.push(Op::Send { to: Role::EdgeA, slot: fix, x: padded }, vec![]);
 
-    let slot = |kind, shape: &Shape| Slot {
-        kind,
-        k: 32,
-        shape: shape.clone(),
-        name: "fc".into(),
-    };
+    let slot = |kind, shape: &Shape| Slot { kind, k: 32, shape: shape.clone(), name: "fc".into() };
     let bundle = Bundle {
         header: Header {
             model: "fc_relu.onnx".into(),
@@ -176,39 +79,18 @@ pub fn relay() -> (Bundle, ConstStore) {
             suite: "chacha20".into(),
             total_mult_adds: 12,
         },
-        inputs: vec![Port {
-            name: "x".into(),
-            dtype: DType::F32,
-            shape: x.clone(),
-        }],
-        outputs: vec![Port {
-            name: "y".into(),
-            dtype: DType::F32,
-            shape: y.clone(),
-        }],
+        inputs: vec![Port { name: "x".into(), dtype: DType::F32, shape: x.clone() }],
+        outputs: vec![Port { name: "y".into(), dtype: DType::F32, shape: y.clone() }],
         constants,
         maps: vec![LinearMap {
             name: "fc".into(),
             inputs: vec![x.clone()],
-            ops: vec![MapOp::MatMul {
-                x: input,
-                w: ConstId(0),
-            }],
+            ops: vec![MapOp::MatMul { x: input, w: ConstId(0) }],
             output: ValueId(1),
         }],
-        slots: vec![
-            slot(SlotKind::Upload, &x),
-            slot(SlotKind::Correction, &y),
-            slot(SlotKind::Download, &y),
-        ],
+        slots: vec![slot(SlotKind::Upload, &x), slot(SlotKind::Correction, &y), slot(SlotKind::Download, &y)],
         ranges: vec![Range {
-            bounds: vec![Bound {
-                k: 32,
-                major: vec![21],
-                minor: vec![21],
-                square: vec![446],
-                patch: Patch::Whole,
-            }],
+            bounds: vec![Bound { k: 32, major: vec![21], minor: vec![21], square: vec![446], patch: Patch::Whole }],
         }],
         programs: vec![offline, device, edge_a, edge_b],
         cost: Cost {
@@ -225,10 +107,7 @@ pub fn relay() -> (Bundle, ConstStore) {
 
 /// Names with what a quoted text must escape.
 fn name() -> impl Strategy<Value = String> {
-    let char = prop_oneof![
-        any::<char>(),
-        select(vec!['"', '\\', '\n', '\t', ';', 'a', '{', '\u{7f}', '\u{85}'])
-    ];
+    let char = prop_oneof![any::<char>(), select(vec!['"', '\\', '\n', '\t', ';', 'a', '{', '\u{7f}', '\u{85}'])];
     vec(char, 0..6).prop_map(|chars| chars.into_iter().collect())
 }
 
@@ -275,18 +154,12 @@ fn attr(sample: Attr) -> BoxedStrategy<Attr> {
         Attr::Role(_) => select(Role::ALL.to_vec()).prop_map(Attr::Role).boxed(),
         // Fields of type `usize` take what fits one.
         Attr::Int(_) => size().prop_map(|n| Attr::Int(n as u64)).boxed(),
-        Attr::Ints(_) => sizes()
-            .prop_map(|list| Attr::Ints(list.into_iter().map(|n| n as u64).collect()))
-            .boxed(),
+        Attr::Ints(_) => sizes().prop_map(|list| Attr::Ints(list.into_iter().map(|n| n as u64).collect())).boxed(),
     }
 }
 
 fn attrs(signature: Vec<(&'static str, Attr)>) -> BoxedStrategy<Vec<Attr>> {
-    signature
-        .into_iter()
-        .map(|(_, sample)| attr(sample))
-        .collect::<Vec<_>>()
-        .boxed()
+    signature.into_iter().map(|(_, sample)| attr(sample)).collect::<Vec<_>>().boxed()
 }
 
 /// Any operation of a program.
@@ -361,14 +234,8 @@ fn patch() -> impl Strategy<Value = Patch> {
 
 fn range() -> impl Strategy<Value = Range> {
     let numbers = || vec(number(), 0..3);
-    let bound =
-        (any::<u32>(), numbers(), numbers(), numbers(), patch()).prop_map(|(k, major, minor, square, patch)| Bound {
-            k,
-            major,
-            minor,
-            square,
-            patch,
-        });
+    let bound = (any::<u32>(), numbers(), numbers(), numbers(), patch())
+        .prop_map(|(k, major, minor, square, patch)| Bound { k, major, minor, square, patch });
     vec(bound, 0..3).prop_map(|bounds| Range { bounds })
 }
 
@@ -382,34 +249,15 @@ fn program() -> impl Strategy<Value = Program> {
 }
 
 fn cost() -> impl Strategy<Value = Cost> {
-    any::<[u64; 6]>().prop_map(
-        |[
-            rounds,
-            bytes_up,
-            bytes_down,
-            bytes_edge_link,
-            mult_adds_edge_a,
-            mult_adds_edge_b,
-        ]| Cost {
-            rounds,
-            bytes_up,
-            bytes_down,
-            bytes_edge_link,
-            mult_adds_edge_a,
-            mult_adds_edge_b,
-        },
-    )
+    any::<[u64; 6]>().prop_map(|[rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b]| {
+        Cost { rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b }
+    })
 }
 
 /// Any bundle, most of them without meaning.
 pub fn bundle() -> impl Strategy<Value = Bundle> {
     let ports = || vec(port(), 0..3);
-    let tables = (
-        vec(constant(), 0..4),
-        vec(map(), 0..3),
-        vec(slot(), 0..4),
-        vec(range(), 0..3),
-    );
+    let tables = (vec(constant(), 0..4), vec(map(), 0..3), vec(slot(), 0..4), vec(range(), 0..3));
     (header(), ports(), ports(), tables, vec(program(), 0..5), cost()).prop_map(
         |(header, inputs, outputs, (constants, maps, slots, ranges), programs, cost)| Bundle {
             header,

@@ -93,7 +93,8 @@ async fn join(client: TcpStream, server: TcpStream, control: Arc<Control>) {
                 control.changed.notified().await;
                 continue;
             }
-            let room = if fate == Fate::Pass as u8 || left == 0 { buffer.len() } else { buffer.len().min(left as usize) };
+            let room =
+                if fate == Fate::Pass as u8 || left == 0 { buffer.len() } else { buffer.len().min(left as usize) };
             let count = tokio::select! {
                 read = from_server.read(&mut buffer[..room]) => read.unwrap_or(0),
                 () = control.changed.notified() => continue,

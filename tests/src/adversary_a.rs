@@ -1,13 +1,15 @@
 //! A lying edge A: speaks the protocol, runs the real program, and lets a closure alter what goes in and out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pponnx_engine::{Execution, Outgoing, Progress, Secrets};
 use pponnx_net::{Connection, Deadline, Listener, ServerTls};
-use pponnx_node::{EdgeSettings, ServedPlan};
 use pponnx_node::topology::Corrections;
+use pponnx_node::{EdgeSettings, ServedPlan};
+use pponnx_plans::op::Op;
 use pponnx_plans::value::{Role, SlotId};
 use pponnx_wire::Limits;
 use pponnx_wire::message::{Data, Message, Sid};
@@ -53,6 +55,7 @@ struct Shared {
     corrections: Mutex<BTreeMap<(Sid, u64, u32), Vec<u8>>>,
     history: Mutex<History>,
     lie: Mutex<Option<Lie>>,
+    eager: AtomicBool,
 }
 
 /// A running lying edge A; honest while no lie is set.
@@ -74,6 +77,7 @@ impl EvilA {
             corrections: Mutex::default(),
             history: Mutex::default(),
             lie: Mutex::default(),
+            eager: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -96,6 +100,11 @@ impl EvilA {
     /// From now on this happens to every item.
     pub fn lie(&self, lie: impl FnMut(Item, &History) -> Vec<Item> + Send + 'static) {
         *self.shared.lie.lock().unwrap() = Some(Box::new(lie));
+    }
+
+    /// From now on it answers every request with zeros, before it reads a single upload.
+    pub fn eager(&self) {
+        self.shared.eager.store(true, Ordering::SeqCst);
     }
 
     /// From now on it is honest.
@@ -151,7 +160,7 @@ async fn edge_b(shared: &Shared, mut c: Connection, state: EdgeBAtA) {
     let (_, welcome) = state.welcome();
     c.writer.write(&welcome).await.unwrap();
     c.writer.flush().await.unwrap();
-    c.reader.set_limits(Limits::with_payload(1 << 24));
+    c.reader.set_limits(Limits::with_payload(1 << 26));
     while let Ok(message) = c.reader.read(Deadline::never()).await {
         match message {
             Message::Session(session) => {
@@ -179,7 +188,7 @@ async fn device(shared: &Shared, mut c: Connection, state: DeviceAtA) {
         let Ok(message) = c.reader.read(soon()).await else { return };
         sid = Some(attach.handle(message).unwrap().0);
     }
-    c.reader.set_limits(Limits::with_payload(1 << 24));
+    c.reader.set_limits(Limits::with_payload(1 << 26));
     while let Ok(message) = c.reader.read(Deadline::never()).await {
         if let Message::Begin { request } = message
             && request_of(shared, &mut c, served, hello.device, sid, request).await.is_none()
@@ -198,6 +207,18 @@ async fn request_of(
     sid: Option<Sid>,
     request: u64,
 ) -> Option<()> {
+    if shared.eager.load(Ordering::SeqCst) {
+        for step in served.plan.bundle().program(Role::EdgeA).map(|p| p.steps.as_slice()).unwrap_or_default() {
+            if let Op::Send { to: Role::Device, slot, .. } = step.op {
+                let bytes = served.plan.slot(slot).unwrap().bytes() as usize;
+                let data = Data { request, slot: slot.0, payload: vec![0; bytes] };
+                c.writer.write(&Message::Data(data)).await.ok()?;
+            }
+        }
+        c.writer.flush().await.ok()?;
+        while !matches!(c.reader.read(Deadline::never()).await.ok()?, Message::Abort(_)) {}
+        return None;
+    }
     let mut loaded = BTreeMap::new();
     if let Some(stock) = served.stock.get(&device) {
         for (slot, payload) in stock.take(request).unwrap() {

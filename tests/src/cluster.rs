@@ -47,9 +47,9 @@ impl Model {
         type Known = BTreeMap<(String, &'static str), Arc<Model>>;
         static ALL: OnceLock<Mutex<Known>> = OnceLock::new();
         let mut all = ALL.get_or_init(Mutex::default).lock().unwrap();
-        let model = all.entry((scheme.into(), precision.name())).or_insert_with(|| {
-            Model::new(compile(&root().join("onnx-models/digits/model.onnx"), scheme, precision))
-        });
+        let model = all
+            .entry((scheme.into(), precision.name()))
+            .or_insert_with(|| Model::new(compile(&root().join("onnx-models/digits/model.onnx"), scheme, precision)));
         Arc::clone(model)
     }
 
@@ -289,7 +289,8 @@ impl Cluster {
             let keys = (role == Role::EdgeB).then(|| self.folder.path().join(format!("keys-{m}")));
             plans.push(ServedPlan { plan: model.plan(role), keys, stock, marks });
         }
-        let (text, at) = if role == Role::EdgeA { (&self.identity_a, &self.at_a) } else { (&self.identity_b, &self.at_b) };
+        let (text, at) =
+            if role == Role::EdgeA { (&self.identity_a, &self.at_a) } else { (&self.identity_b, &self.at_b) };
         EdgeSettings {
             listen: at.address.clone(),
             identity: Identity::from_pem(text).unwrap(),

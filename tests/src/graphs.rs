@@ -2,9 +2,10 @@
 //!
 //! A [`Recipe`] is a list of bytes, so that property tests shrink it; every recipe makes a well-formed network.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pponnx_engine::TensorValue;
+use pponnx_engine::{PlainModel, TensorValue};
 use pponnx_plans::value::Shape;
 use proptest::prelude::{Strategy, any};
 
@@ -39,8 +40,12 @@ pub struct Move {
 
 /// Recipes of up to `most` moves.
 pub fn recipes(most: usize) -> impl Strategy<Value = Recipe> {
-    let moves = (any::<u8>(), any::<u8>(), any::<[u8; 8]>(), any::<u16>())
-        .prop_map(|(what, from, picks, seed)| Move { what, from, picks, seed });
+    let moves = (any::<u8>(), any::<u8>(), any::<[u8; 8]>(), any::<u16>()).prop_map(|(what, from, picks, seed)| Move {
+        what,
+        from,
+        picks,
+        seed,
+    });
     (any::<u8>(), proptest::collection::vec(moves, 1..=most), proptest::option::weighted(0.2, any::<u8>()))
         .prop_map(|(input, moves, second)| Recipe { input, moves, second })
 }
@@ -51,12 +56,52 @@ pub struct Random {
     pub text: String,
     /// The ONNX file.
     pub onnx: Vec<u8>,
-    /// The same with every tensor as an output.
-    pub probing: Vec<u8>,
     /// Operators, in order.
     pub operators: Vec<&'static str>,
     /// Shape of the input `x`.
     pub input: Shape,
+    steps: Vec<Step>,
+    outputs: Vec<usize>,
+}
+
+/// A node as a network of its own.
+struct Step {
+    text: String,
+    /// The tensors it reads: 0 is `x`, others are results of earlier nodes, counted from 1.
+    inputs: Vec<usize>,
+}
+
+/// A network in plaintext, node by node: as a whole, the ONNX back end rewrites it, and some rewritings are wrong (a
+/// convolution with `Slice` of a step behind it) or fail (products that become vectors).
+pub struct Plaintext {
+    steps: Vec<(PlainModel, Vec<usize>)>,
+    outputs: Vec<usize>,
+}
+
+impl Plaintext {
+    /// The outputs, and the largest magnitude of any tensor but the input.
+    pub fn run(&self, input: &TensorValue) -> (Vec<TensorValue>, f64) {
+        let mut values = vec![input.clone()];
+        let mut largest = 0f64;
+        for (model, inputs) in &self.steps {
+            let inputs: Vec<TensorValue> = inputs.iter().map(|i| values[*i].clone()).collect();
+            let [value] = <[TensorValue; 1]>::try_from(model.run(&inputs).unwrap()).unwrap();
+            largest = value.elements().to_f64().iter().fold(largest, |m, v| m.max(v.abs()));
+            values.push(value);
+        }
+        (self.outputs.iter().map(|i| values[*i].clone()).collect(), largest)
+    }
+}
+
+impl Random {
+    /// The network in plaintext.
+    pub fn plaintext(&self) -> Plaintext {
+        let load = |s: &Step| {
+            let onnx = graph::parse(&s.text).unwrap().onnx;
+            (PlainModel::load(&onnx, None, &[]).unwrap_or_else(|e| panic!("{e}\n{}", s.text)), s.inputs.clone())
+        };
+        Plaintext { steps: self.steps.iter().map(load).collect(), outputs: self.outputs.clone() }
+    }
 }
 
 impl Recipe {
@@ -77,22 +122,18 @@ impl Recipe {
         if writer.values.len() == 1 {
             writer.node("Relu", "x", "", shape.to_vec());
         }
-        let Writer { body, values, operators, .. } = writer;
+        let Writer { body, values, operators, steps, .. } = writer;
         let input = Shape(shape.to_vec());
-        let whole = |outputs: &[&(String, Vec<usize>)]| {
-            let mut text = format!("graph random {{\n  input x f32{input}\n{body}");
-            for (name, shape) in outputs {
-                writeln!(text, "  output {name} f32{}", Shape(shape.clone())).unwrap();
-            }
-            text + "}\n"
-        };
         let last = values.len() - 1;
         let second = self.second.map(|s| 1 + usize::from(s) % last).filter(|s| *s != last);
-        let outputs: Vec<_> = second.into_iter().chain([last]).map(|i| &values[i]).collect();
-        let text = whole(&outputs);
+        let outputs: Vec<usize> = second.into_iter().chain([last]).collect();
+        let mut text = format!("graph random {{\n  input x f32{input}\n{body}");
+        for (name, shape) in outputs.iter().map(|i| &values[*i]) {
+            writeln!(text, "  output {name} f32{}", ints(shape)).unwrap();
+        }
+        text.push_str("}\n");
         let onnx = graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).onnx;
-        let probing = graph::parse(&whole(&values[1..].iter().collect::<Vec<_>>())).unwrap().onnx;
-        Random { text, onnx, probing, operators, input }
+        Random { text, onnx, operators, input, steps, outputs }
     }
 }
 
@@ -101,7 +142,9 @@ struct Writer {
     body: String,
     values: Vec<(String, Vec<usize>)>,
     operators: Vec<&'static str>,
-    constants: usize,
+    /// The line of each constant, by name.
+    constants: BTreeMap<String, String>,
+    steps: Vec<Step>,
 }
 
 /// The axes from 2 on of a window: kernel, strides, dilations, pads, result.
@@ -161,16 +204,31 @@ impl Writer {
     fn node(&mut self, op: &'static str, inputs: &str, attributes: &str, shape: Vec<usize>) -> String {
         let name = format!("v{}", self.values.len());
         let attributes = if attributes.is_empty() { String::new() } else { format!(" {{{attributes}}}") };
-        writeln!(self.body, "  {name} = {op} {inputs}{attributes}").unwrap();
+        let line = format!("  {name} = {op} {inputs}{attributes}\n");
+        let (mut text, mut read) = ("graph step {\n".to_string(), Vec::new());
+        for operand in inputs.split_whitespace() {
+            match self.values.iter().position(|(name, _)| name == operand) {
+                Some(at) if read.contains(&at) => {}
+                Some(at) => {
+                    read.push(at);
+                    writeln!(text, "  input {operand} f32{}", ints(&self.values[at].1)).unwrap();
+                }
+                None => text.push_str(&self.constants[operand]),
+            }
+        }
+        write!(text, "{line}  output {name} f32{}\n}}\n", ints(&shape)).unwrap();
+        self.steps.push(Step { text, inputs: read });
+        self.body.push_str(&line);
         self.values.push((name.clone(), shape));
         self.operators.push(op);
         name
     }
 
     fn constant(&mut self, ty: &str, shape: &[usize], how: &str) -> String {
-        self.constants += 1;
-        let name = format!("c{}", self.constants);
-        writeln!(self.body, "  const {name} {ty}{} = {how}", ints(shape)).unwrap();
+        let name = format!("c{}", self.constants.len() + 1);
+        let line = format!("  const {name} {ty}{} = {how}\n", ints(shape));
+        self.body.push_str(&line);
+        self.constants.insert(name.clone(), line);
         name
     }
 
@@ -340,7 +398,8 @@ impl Writer {
         let flipped = m.picks[1] % 2 == 0;
         let w = self.weights(&if flipped { [n, k] } else { [k, n] }, k, m.seed);
         let c = self.bias(&[n], m.seed);
-        let text = format!("transB={}, alpha={:.2}, beta=1.0", u8::from(flipped), [1.0, 0.75, -1.25][m.picks[2] as usize % 3]);
+        let text =
+            format!("transB={}, alpha={:.2}, beta=1.0", u8::from(flipped), [1.0, 0.75, -1.25][m.picks[2] as usize % 3]);
         self.node("Gemm", &format!("{x} {w} {c}"), &text, vec![shape[0], n]);
     }
 
@@ -462,7 +521,13 @@ impl Feed {
             Feed::Negative => -v.abs() - 0.001,
             Feed::Constant => (f32::from(seed) - 30_000.0) / 1000.0,
             Feed::Falling => v * 10f32.powf(-12.0 * i as f32 / n as f32),
-            Feed::Subnormal => if i % 2 == 0 { -0.0 } else { v * 1e-39 },
+            Feed::Subnormal => {
+                if i % 2 == 0 {
+                    -0.0
+                } else {
+                    v * 1e-39
+                }
+            }
         });
         TensorValue::from_f32(shape.clone(), data.collect()).unwrap()
     }

@@ -8,9 +8,9 @@ pub mod adversary;
 pub mod adversary_a;
 pub mod adversary_b;
 pub mod cluster;
-pub mod parallel;
 pub mod graphs;
 pub mod oracle;
+pub mod parallel;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

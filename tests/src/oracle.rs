@@ -161,12 +161,7 @@ impl reference::Streams for Real<'_> {
 struct Tract;
 
 impl reference::Locals for Tract {
-    fn run(
-        &mut self,
-        _: ConstId,
-        bytes: &[u8],
-        inputs: &[&reference::Plain],
-    ) -> Result<Vec<reference::Plain>, String> {
+    fn run(&mut self, _: ConstId, bytes: &[u8], inputs: &[&reference::Plain]) -> Result<Vec<reference::Plain>, String> {
         let inputs: Vec<TensorValue> =
             inputs.iter().map(|p| TensorValue::from_le_bytes(p.dtype, p.shape.clone(), &p.bytes).unwrap()).collect();
         let outputs = LocalModel::load(bytes).and_then(|m| m.run(&inputs.iter().collect::<Vec<_>>()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pponnx_compiler::Precision;
-use pponnx_engine::EngineError;
+use pponnx_engine::{EngineError, TensorValue};
 use pponnx_net::{Identity, NetError};
 use pponnx_node::{Device, NodeError, Timeouts};
 use pponnx_plans::plan::{Slot, SlotKind};
@@ -15,6 +15,7 @@ use pponnx_tests::adversary::{Fate, Wire};
 use pponnx_tests::adversary_a::{EvilA, History, Item, What};
 use pponnx_tests::adversary_b::EvilB;
 use pponnx_tests::cluster::{Cluster, Model, SCHEMES, Setup, bits, bits_of, digit};
+use pponnx_tests::parallel::two_branches;
 use pponnx_tests::session;
 
 /// One element of packed ring elements.
@@ -295,9 +296,8 @@ impl Trial {
     fn targets(&self) -> Vec<Slots> {
         let upload = slots(&self.model, SlotKind::Upload)[0].0;
         let all = slots(&self.model, SlotKind::Download);
-        let from_a = all.into_iter().filter(|(i, _)| {
-            self.model.plan(Role::Device).expects(Role::EdgeA, SlotId(*i)).is_some()
-        });
+        let from_a =
+            all.into_iter().filter(|(i, _)| self.model.plan(Role::Device).expects(Role::EdgeA, SlotId(*i)).is_some());
         let all: Vec<_> = from_a.collect();
         let of = |target: &(u32, Slot)| Slots {
             target: target.clone(),
@@ -454,7 +454,10 @@ async fn wrong_corrections_of_edge_b_are_caught() {
                         | NodeError::Protocol { edge: Role::EdgeB, segment: Some(_), .. },
                         true,
                     ) => assert_eq!(scheme, "two-edge", "{place}"),
-                    (NodeError::Aborted { edge: Role::EdgeA, .. } | NodeError::Refused { edge: Role::EdgeA, .. }, true) => {
+                    (
+                        NodeError::Aborted { edge: Role::EdgeA, .. } | NodeError::Refused { edge: Role::EdgeA, .. },
+                        true,
+                    ) => {
                         assert_eq!(scheme, "relay", "{place}");
                     }
                     _ => panic!("{place}: {error:?}"),
@@ -481,6 +484,23 @@ async fn edge_b_beyond_its_credit_is_cut_off() {
         let result = device.infer(digit(0)).await;
         assert_eq!(result.is_ok(), works, "{ahead} requests ahead: {:?}", result.err());
     }
+}
+
+/// An edge that writes its answers before it reads: more than the sockets buffer, so that a device that only wrote would
+/// wait for the edge and the edge for the device. The answers are taken in, and found wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_answers_before_it_reads_does_not_block_the_device() {
+    let side = 1024;
+    let model = Model::of_bytes(two_branches(side as u64), "plain", Precision::Fast);
+    let mut cluster = Cluster::prepare(Setup::new(vec![Arc::clone(&model)]));
+    let evil = EvilA::start(cluster.edge_settings(Role::EdgeA).await).await;
+    evil.eager();
+    cluster.at_a.address = evil.address.clone();
+    let mut device = cluster.device(0).await.unwrap();
+    let input = || TensorValue::from_f32(vec![1, 4, side, side], vec![0.25; 4 * side * side]).unwrap();
+    let error = device.infer(vec![input(), input()]).await.err().expect("zeros are no answer");
+    let NodeError::Engine(engine) = &error else { panic!("{error:?}") };
+    assert_check_failed(engine, &model, "plain", None, "eager");
 }
 
 /// An impostor at an edge's address holds another key, and is not spoken to.

@@ -250,9 +250,8 @@ fn fastestdet_coco() {
         // [1, 85, 22, 22]: a cell's objectness, its box, and 80 class scores.
         let y = outputs[0].elements().to_f64();
         let cells = y.len() / 85;
-        let best = |of: &dyn Fn(usize) -> f64, n: usize| {
-            (0..n).fold(0, |best, i| if of(i) > of(best) { i } else { best })
-        };
+        let best =
+            |of: &dyn Fn(usize) -> f64, n: usize| (0..n).fold(0, |best, i| if of(i) > of(best) { i } else { best });
         let class = |cell: usize| best(&|c| y[(5 + c) * cells + cell], 80);
         let cell = best(&|cell| y[cell] * y[(5 + class(cell)) * cells + cell], cells);
         same(class(cell), wanted)

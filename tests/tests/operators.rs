@@ -31,7 +31,8 @@ fn run(name: &str, scheme: &str, precision: Precision) -> Result<f64, String> {
         .map(|p| vectors.get(&format!("in:{}", p.name)).cloned().ok_or(format!("no vector for input {}", p.name)))
         .collect::<Result<_, _>>()?;
     let outputs: Vec<String> = compiled.bundle.outputs.iter().map(|p| p.name.clone()).collect();
-    let check = deal_check(&compiled.bundle, &compiled.constants, [1; 16], check_secret(1)).map_err(|e| e.to_string())?;
+    let check =
+        deal_check(&compiled.bundle, &compiled.constants, [1; 16], check_secret(1)).map_err(|e| e.to_string())?;
     let simulation = Simulation::load(compiled.bundle, &compiled.constants, &check, Kernels::detect());
     let simulation = simulation.map_err(|e| e.to_string())?;
     let outcome = simulation.run(&std::sync::Arc::new(session(1)), 0, inputs).map_err(|e| e.to_string())?;

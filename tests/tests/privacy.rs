@@ -212,7 +212,9 @@ async fn the_statistics_see_uploads_without_masks() {
     for precision in Precision::ALL {
         let model = Model::digits("plain", precision);
         let k = model.bundle.slots[0].k;
-        for (name, input) in ["nothing", "everything", "a digit"].into_iter().zip(inputs().into_iter().chain([digit(3)])) {
+        for (name, input) in
+            ["nothing", "everything", "a digit"].into_iter().zip(inputs().into_iter().chain([digit(3)]))
+        {
             let seen = record(&model, &input, 1).await;
             let uneven = uneven(k, &uploads(&seen));
             assert_eq!(uneven.len(), period(k), "plain, {}, {name}: only bytes {uneven:?} show", precision.name());

@@ -10,7 +10,7 @@ use pponnx_kernels::Kernels;
 use pponnx_plans::value::Role;
 use pponnx_plans::{binary, digest, file, text};
 use pponnx_tests::golden::graph;
-use pponnx_tests::graphs::{Feed, Random, Recipe, recipes};
+use pponnx_tests::graphs::{Feed, Plaintext, Random, Recipe, recipes};
 use pponnx_tests::oracle::Rig;
 use pponnx_tests::rel_err;
 use proptest::prelude::{Strategy, any};
@@ -41,43 +41,26 @@ fn compiled(network: &Random, scheme: &str, precision: Precision) -> Result<Comp
     compile(&model, &options).map_err(|e| format!("does not compile: {e}\n{}", network.text))
 }
 
-/// The network in plaintext, and the largest magnitude of any of its tensors.
-struct Plaintext {
-    model: PlainModel,
-    probing: PlainModel,
-}
-
-impl Plaintext {
-    fn new(network: &Random) -> Plaintext {
-        let load = |bytes: &[u8]| PlainModel::load(bytes, None, &[]).unwrap_or_else(|e| panic!("{e}\n{}", network.text));
-        Plaintext { model: load(&network.onnx), probing: load(&network.probing) }
-    }
-
-    /// Fails unless the outputs agree with plaintext within `tolerance`, relative to the output's largest element, or
-    /// to a hundredth of the network's largest where what comes out has cancelled or is dead.
-    fn agrees(&self, input: &TensorValue, got: &[TensorValue], tolerance: f64) -> Result<f64, String> {
-        let inputs = std::slice::from_ref(input);
-        let top = |t: &TensorValue| t.elements().to_f64().iter().fold(0f64, |m, v| m.max(v.abs()));
-        // tract cannot run every network all of whose tensors are outputs ("Dummy: eval()"): then nothing is forgiven.
-        let inner = self.probing.run(inputs).map_or(0.0, |all| all.iter().map(top).fold(0f64, f64::max));
-        let wanted = self.model.run(inputs).map_err(|e| format!("plaintext fails: {e}"))?;
-        assert_eq!(wanted.len(), got.len());
-        let mut worst = 0f64;
-        for (wanted, got) in wanted.iter().zip(got) {
-            if wanted.shape() != got.shape() {
-                return Err(format!("an output is {}, not {}", got.shape(), wanted.shape()));
-            }
-            // Below this, f32 itself has no more digits.
-            let unit = top(wanted).max(inner / 100.0).max(1e-30);
-            let (g, w) = (got.elements().to_f64(), wanted.elements().to_f64());
-            let apart = g.iter().zip(&w).fold(0f64, |m, (g, w)| if g.is_nan() { f64::NAN } else { m.max((g - w).abs()) });
-            if apart.is_nan() || apart > tolerance * unit {
-                return Err(format!("an output is {:.2e} away from plaintext", apart / unit));
-            }
-            worst = worst.max(apart / unit);
+/// Fails unless outputs agree with plaintext within `tolerance`, relative to the output's largest element, or to a
+/// hundredth of the network's largest where what comes out has cancelled or is dead.
+fn agrees(plaintext: &Plaintext, input: &TensorValue, got: &[TensorValue], tolerance: f64) -> Result<(), String> {
+    let (wanted, inner) = plaintext.run(input);
+    assert_eq!(wanted.len(), got.len());
+    for (wanted, got) in wanted.iter().zip(got) {
+        if wanted.shape() != got.shape() {
+            return Err(format!("an output is {}, not {}", got.shape(), wanted.shape()));
         }
-        Ok(worst)
+        let (got, wanted) = (got.elements().to_f64(), wanted.elements().to_f64());
+        // Below 1e-30, f32 itself runs out of digits.
+        let unit = wanted.iter().fold(inner / 100.0, |m, v| m.max(v.abs())).max(1e-30);
+        let apart = got.iter().zip(&wanted).map(|(g, w)| (g - w).abs());
+        // NaN counts as far away.
+        let apart = apart.fold(0f64, |m, d| if d <= m { m } else { d });
+        if apart.is_nan() || apart > tolerance * unit {
+            return Err(format!("an output is {:.2e} away from plaintext", apart / unit));
+        }
     }
+    Ok(())
 }
 
 #[test]
@@ -87,12 +70,12 @@ fn random_networks_agree_with_plaintext() {
         let network = recipe.network();
         let rig = Rig::new(compiled(&network, "relay", Precision::Precise)?);
         let failed = |e: String| format!("{e}\n{}", network.text);
-        let plaintext = Plaintext::new(&network);
+        let plaintext = network.plaintext();
         let simulation = rig.simulation(Kernels::detect());
         for (request, feed) in [Feed::Noise, Feed::Falling].into_iter().enumerate() {
             let input = feed.tensor(&network.input, seed);
             let outcome = rig.run(&simulation, request as u64, std::slice::from_ref(&input)).map_err(failed)?;
-            plaintext.agrees(&input, &outcome.outputs, Precision::Precise.tolerance()).map_err(failed)?;
+            agrees(&plaintext, &input, &outcome.outputs, Precision::Precise.tolerance()).map_err(failed)?;
         }
         let mut seen = seen.lock().unwrap();
         network.operators.iter().for_each(|op| *seen.0.entry(op).or_default() += 1);
@@ -114,7 +97,7 @@ fn extreme_inputs_pass_the_check_and_agree() {
         let network = recipe.network();
         let failed = |e: String| format!("{}: {e}\n{}", precision.name(), network.text);
         let rig = Rig::new(compiled(&network, "relay", precision)?);
-        let plaintext = Plaintext::new(&network);
+        let plaintext = network.plaintext();
         let simulation = rig.simulation(Kernels::detect());
         // Random weights are no trained network: the narrow rings get ten times the room that those are promised.
         let tolerance = if precision == Precision::Precise { 2e-5 } else { 10.0 * precision.tolerance() };
@@ -122,7 +105,7 @@ fn extreme_inputs_pass_the_check_and_agree() {
             let input = feed.tensor(&network.input, seed);
             let failed = |e: String| failed(format!("{feed:?}: {e}"));
             let outcome = rig.run(&simulation, request as u64, std::slice::from_ref(&input)).map_err(failed)?;
-            plaintext.agrees(&input, &outcome.outputs, tolerance).map_err(failed)?;
+            agrees(&plaintext, &input, &outcome.outputs, tolerance).map_err(failed)?;
         }
         Ok(())
     });
@@ -278,13 +261,17 @@ fn what_was_found_stays_fixed() {
 #[test]
 fn scratch() {
     let Some(folder) = std::env::var_os("SCRATCH").map(std::path::PathBuf::from) else { return };
-    let bytes = std::fs::read(folder.join("m.onnx")).unwrap();
-    let input = pponnx_tests::npy(&folder.join("input.npy"));
-    let expected = pponnx_tests::npy(&folder.join("expected.npy"));
-    let plain = PlainModel::load(&bytes, None, &[]).unwrap().run(std::slice::from_ref(&input));
-    eprintln!("plain {:?}", plain.map(|p| rel_err(&p[0], &expected)).map_err(|e| e.to_string()));
-    let rig = Rig::new(pponnx_tests::compile(&folder.join("m.onnx"), "relay", Precision::Precise));
-    let got = rig.run(&rig.simulation(Kernels::detect()), 0, &[input]).unwrap();
-    eprintln!("ours {:?}", rel_err(&got.outputs[0], &expected));
-    eprintln!("{}", text::print(&rig.bundle));
+    let n = std::sync::atomic::AtomicUsize::new(0);
+    property(2000, (recipes(9), any::<u16>()), |(recipe, seed)| {
+        let i = n.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let network = recipe.network();
+        let rig = Rig::new(compiled(&network, "relay", Precision::Precise)?);
+        let input = Feed::Noise.tensor(&network.input, seed);
+        let got = rig.run(&rig.simulation(Kernels::detect()), 0, std::slice::from_ref(&input))?;
+        std::fs::write(folder.join(format!("{i}.onnx")), &network.onnx).unwrap();
+        std::fs::write(folder.join(format!("{i}.txt")), &network.text).unwrap();
+        std::fs::write(folder.join(format!("{i}.in")), input.elements().to_le_bytes()).unwrap();
+        std::fs::write(folder.join(format!("{i}.out")), got.outputs.iter().flat_map(|o| o.elements().to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        Ok(())
+    });
 }

@@ -69,8 +69,7 @@ async fn devices_killed_at_any_point_never_repeat_a_mask() {
         let two = matches!(scheme, "relay" | "two-edge");
         assert_eq!(opened.len(), if two { 24 } else { 0 }, "{scheme}");
         // header (5), epoch (8), nonce (32)
-        let epochs: Vec<u64> =
-            opened.iter().map(|s| u64::from_le_bytes(s.bytes[5..13].try_into().unwrap())).collect();
+        let epochs: Vec<u64> = opened.iter().map(|s| u64::from_le_bytes(s.bytes[5..13].try_into().unwrap())).collect();
         assert!(epochs.is_sorted_by(|a, b| a < b), "{scheme}: epochs {epochs:?}");
         let nonces: BTreeSet<&[u8]> = opened.iter().map(|s| &s.bytes[13..45]).collect();
         assert_eq!(nonces.len(), opened.len(), "{scheme}: a nonce came twice");

@@ -114,10 +114,9 @@ async fn devices_and_plans_share_the_edges() {
     cluster.stop().await;
 }
 
-/// Two uploads of one stage and their answers, each larger than what the sockets between two ends buffer: neither end may
-/// write without reading.
+/// Two uploads of one stage and their answers, each larger than what the sockets between two ends buffer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_come_while_an_upload_is_on_its_way_are_taken_in() {
+async fn large_parallel_segments_share_a_round() {
     let side = 1024;
     let model = Model::of_bytes(two_branches(side as u64), "two-edge", Precision::Fast);
     let cost = model.bundle.cost;
@@ -397,7 +396,8 @@ async fn another_bundle_or_key_is_refused() {
     }
 
     // another mask key under the same name: edge B derives another session
-    let two = Cluster::start(Setup { devices: 2, ..Setup::new(vec![Model::digits("two-edge", Precision::Fast)]) }).await;
+    let two =
+        Cluster::start(Setup { devices: 2, ..Setup::new(vec![Model::digits("two-edge", Precision::Fast)]) }).await;
     let mut key = KeyFile::read(&two.cards[1].key()).unwrap();
     key.device = two.cards[0].id;
     std::fs::remove_file(two.cards[0].key()).unwrap();

@@ -67,9 +67,8 @@ fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), 
     };
     let map = &real.map;
     let shapes = value_shapes(map)?;
-    let found = rows::rows(map, &shapes, |w| w.shape.clone(), |op, w| {
-        reach_of_rows(&w.data, row_len(&map.ops[op], &w.shape))
-    })?;
+    let found =
+        rows::rows(map, &shapes, |w| w.shape.clone(), |op, w| reach_of_rows(&w.data, row_len(&map.ops[op], &w.shape)))?;
     let scales = row_scales(map, &found, precision);
     let mut heavy = found.heavy.iter();
     let mut quantised = Vec::new();
@@ -85,9 +84,10 @@ fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), 
         .iter()
         .map(|op| {
             let w = op.constant().and_then(|_| next.next());
-            w.map_or_else(|| op.clone().with_constant(|_| Arc::new(no_weights())), |w| {
-                op.clone().with_constant(|_| Arc::clone(w))
-            })
+            w.map_or_else(
+                || op.clone().with_constant(|_| Arc::new(no_weights())),
+                |w| op.clone().with_constant(|_| Arc::clone(w)),
+            )
         })
         .collect();
     let int = LinearMap { name: map.name.clone(), inputs: map.inputs.clone(), ops, output: map.output };
@@ -208,9 +208,12 @@ fn bound_of(
             _ => read_i32(&w.bytes),
         }
     };
-    let found = rows::rows(map, shapes, |w| w.shape.clone(), |op, w| {
-        reach_of_rows(&values(w), row_len(&map.ops[op], &w.shape))
-    })?;
+    let found = rows::rows(
+        map,
+        shapes,
+        |w| w.shape.clone(),
+        |op, w| reach_of_rows(&values(w), row_len(&map.ops[op], &w.shape)),
+    )?;
     let direct = |op: &MapOp<Arc<IntWeights>>| op.operands() == [ValueId(0)];
     let heavy_ops: Vec<&MapOp<Arc<IntWeights>>> = found.heavy.iter().map(|h| &map.ops[h.op]).collect();
     let groups = match heavy_ops.first() {
@@ -263,9 +266,8 @@ fn patch_of(
     heavy_ops: &[&MapOp<Arc<IntWeights>>],
     direct: &dyn Fn(&MapOp<Arc<IntWeights>>) -> bool,
 ) -> (Vec<u64>, Patch) {
-    let moves_only = map.ops.iter().all(|op| {
-        !matches!(op, MapOp::Add { .. } | MapOp::Sub { .. } | MapOp::SumPool { .. })
-    });
+    let moves_only =
+        map.ops.iter().all(|op| !matches!(op, MapOp::Add { .. } | MapOp::Sub { .. } | MapOp::SumPool { .. }));
     // a gather or expand in front of the heavy operation may read one input twice, which a patch counts once
     let repeats = map.ops.iter().any(|op| matches!(op, MapOp::Gather { .. } | MapOp::Expand { .. }));
     let all_direct = heavy_ops.iter().all(|op| direct(op));

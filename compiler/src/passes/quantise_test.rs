@@ -163,9 +163,7 @@ fn rows_of_zeros_and_tiny_weights_quantise() {
 #[test]
 fn two_heavy_operations_on_a_path_are_refused() {
     let mut n = Numbers(3);
-    let two = real(
-        &[1, 2, 4, 4],
-        vec![conv(0, n.tensor(&[2, 2, 1, 1]), 1, 1, 0), conv(1, n.tensor(&[2, 2, 1, 1]), 1, 1, 0)],
-    );
+    let two =
+        real(&[1, 2, 4, 4], vec![conv(0, n.tensor(&[2, 2, 1, 1]), 1, 1, 0), conv(1, n.tensor(&[2, 2, 1, 1]), 1, 1, 0)]);
     assert!(quantise_map(two, Precision::Fast).unwrap_err().contains("two heavy operations"));
 }

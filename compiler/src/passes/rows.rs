@@ -321,8 +321,7 @@ fn moved<C>(op: &MapOp<C>, xs: &[&Tensor<Trace>]) -> Result<Tensor<Trace>, Strin
     for x in xs {
         let start = all.len();
         all.extend_from_slice(&x.data);
-        positions
-            .push(Tensor { shape: x.shape.clone(), data: (start..all.len()).map(|i| (i + 1) as f64).collect() });
+        positions.push(Tensor { shape: x.shape.clone(), data: (start..all.len()).map(|i| (i + 1) as f64).collect() });
     }
     let refs: Vec<&Tensor<f64>> = positions.iter().collect();
     let out = move_values(op, &refs)?;

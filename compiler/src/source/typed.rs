@@ -103,7 +103,10 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
         return Some(Kind::Concat(c.axis));
     }
     if let Some(s) = node.op_as::<Slice>() {
-        return Some(Kind::Slice(s.axis, s.start.to_usize().ok()?, s.end.to_usize().ok()?));
+        // the end may be an expression that only the result's shape has in simple form
+        let start = s.start.clone().simplify().to_usize().ok()?;
+        let len = *node.outputs.first()?.fact.shape.as_concrete()?.get(s.axis)?;
+        return Some(Kind::Slice(s.axis, start, start.checked_add(len)?));
     }
     if let Some(d) = node.op_as::<Downsample>() {
         return Some(Kind::Downsample(d.axis, d.stride, d.modulo));

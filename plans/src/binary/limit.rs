@@ -49,10 +49,7 @@ impl<'a> Cursor<'a> {
         let split = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
         let Some((head, rest)) = split else {
             let left = self.rest.len();
-            return Err(FormatError::Corrupt(format!(
-                "a field at byte {} has {n} bytes, {left} are left",
-                self.at
-            )));
+            return Err(FormatError::Corrupt(format!("a field at byte {} has {n} bytes, {left} are left", self.at)));
         };
         self.rest = rest;
         self.at += head.len();
@@ -69,10 +66,7 @@ impl<'a> Cursor<'a> {
                 return Ok(value);
             }
         }
-        Err(FormatError::Corrupt(format!(
-            "an overlong number ends at byte {}",
-            self.at
-        )))
+        Err(FormatError::Corrupt(format!("an overlong number ends at byte {}", self.at)))
     }
 }
 
@@ -83,11 +77,7 @@ impl<'a> Cursor<'a> {
 pub(super) fn count(bytes: &[u8]) -> Result<usize, FormatError> {
     if bytes.len() > MAX_BYTES {
         let (found, limit) = (bytes.len() as u64, MAX_BYTES as u64);
-        return Err(FormatError::TooLarge {
-            what: "bytes of the bundle",
-            found,
-            limit,
-        });
+        return Err(FormatError::TooLarge { what: "bytes of the bundle", found, limit });
     }
     let mut count = 0;
     walk(&mut Cursor::new(bytes), BUNDLE, &mut count)?;
@@ -114,11 +104,7 @@ fn walk(cursor: &mut Cursor<'_>, nests: &[Nest], count: &mut usize) -> Result<()
                 *count += 1;
                 if *count > MAX_MESSAGES {
                     let (found, limit) = (*count as u64, MAX_MESSAGES as u64);
-                    return Err(FormatError::TooLarge {
-                        what: "entries of the bundle",
-                        found,
-                        limit,
-                    });
+                    return Err(FormatError::TooLarge { what: "entries of the bundle", found, limit });
                 }
                 walk(&mut Cursor { rest: body, at }, inner, count)?;
             }
@@ -126,10 +112,7 @@ fn walk(cursor: &mut Cursor<'_>, nests: &[Nest], count: &mut usize) -> Result<()
                 cursor.take(4)?;
             }
             kind => {
-                return Err(FormatError::Corrupt(format!(
-                    "a field of kind {kind} at byte {}",
-                    cursor.at
-                )));
+                return Err(FormatError::Corrupt(format!("a field of kind {kind} at byte {}", cursor.at)));
             }
         }
     }
@@ -159,10 +142,7 @@ mod tests {
             .sum();
         let ranges: usize = b.ranges.iter().map(|r| 1 + 2 * r.bounds.len()).sum();
         let steps = |p: &crate::plan::Program| -> usize {
-            p.steps
-                .iter()
-                .map(|s| 1 + operation(&s.op.fields()) + s.results.len())
-                .sum()
+            p.steps.iter().map(|s| 1 + operation(&s.op.fields()) + s.results.len()).sum()
         };
         let programs: usize = b.programs.iter().map(|p| 1 + p.params.len() + steps(p)).sum();
         2 + b.inputs.len() + b.outputs.len() + b.constants.len() + b.slots.len() + maps + ranges + programs

@@ -57,17 +57,12 @@ fn check_version(bytes: &[u8]) -> Result<(), FormatError> {
     let mut cursor = limit::Cursor::new(bytes);
     // The first field is the version: tag 1, kind 0.
     if bytes.is_empty() || cursor.varint()? != 1 << 3 {
-        return Err(FormatError::Corrupt(
-            "the bundle does not begin with its version".into(),
-        ));
+        return Err(FormatError::Corrupt("the bundle does not begin with its version".into()));
     }
     let found = cursor.varint()?;
     if found != u64::from(FORMAT) {
         let found = u32::try_from(found).unwrap_or(u32::MAX);
-        return Err(FormatError::Version {
-            found,
-            supported: FORMAT,
-        });
+        return Err(FormatError::Version { found, supported: FORMAT });
     }
     Ok(())
 }
@@ -157,13 +152,7 @@ mod tests {
     fn versions_are_told_apart() {
         let mut bytes = relay();
         bytes[1] = 2;
-        assert_eq!(
-            decode(&bytes),
-            Err(FormatError::Version {
-                found: 2,
-                supported: FORMAT
-            })
-        );
+        assert_eq!(decode(&bytes), Err(FormatError::Version { found: 2, supported: FORMAT }));
         assert!(matches!(decode(&[]), Err(FormatError::Corrupt(_))));
         assert!(matches!(decode(&relay()[2..]), Err(FormatError::Corrupt(_))));
     }
@@ -177,18 +166,10 @@ mod tests {
             let row = format!("\n| {code} | `{name}` | {} |", fields.join(", "));
             assert!(spec.contains(&row), "FORMAT.md lacks the row {row}");
         };
-        Op::TABLE
-            .iter()
-            .for_each(|(code, name)| row(*code, name, Op::signature(*code).unwrap()));
-        MapOp::<ConstId>::TABLE
-            .iter()
-            .for_each(|(c, name)| row(*c, name, MapOp::<ConstId>::signature(*c).unwrap()));
-        let rows = spec
-            .lines()
-            .filter(|line| line.starts_with("| ") && line.contains(" | `") && !line.contains("---"));
-        let numbered = rows
-            .filter(|line| line[2..].starts_with(|c: char| c.is_ascii_digit()))
-            .count();
+        Op::TABLE.iter().for_each(|(code, name)| row(*code, name, Op::signature(*code).unwrap()));
+        MapOp::<ConstId>::TABLE.iter().for_each(|(c, name)| row(*c, name, MapOp::<ConstId>::signature(*c).unwrap()));
+        let rows = spec.lines().filter(|line| line.starts_with("| ") && line.contains(" | `") && !line.contains("---"));
+        let numbered = rows.filter(|line| line[2..].starts_with(|c: char| c.is_ascii_digit())).count();
         assert_eq!(numbered, Op::TABLE.len() + MapOp::<ConstId>::TABLE.len());
     }
 
@@ -237,14 +218,8 @@ mod tests {
         assert_eq!(refused(|b| b.inputs[0].dtype = 12), unknown("element type", 12));
         assert_eq!(refused(|b| b.slots[0].kind = 3), unknown("kind of slot", 3));
         assert_eq!(refused(|b| b.programs[0].role = 4), unknown("role", 4));
-        assert_eq!(
-            refused(|b| b.programs[1].params[0].kind = 5),
-            unknown("kind of value", 5)
-        );
-        assert_eq!(
-            refused(|b| b.programs[1].steps[0].op.as_mut().unwrap().code = 0),
-            unknown("operation", 0)
-        );
+        assert_eq!(refused(|b| b.programs[1].params[0].kind = 5), unknown("kind of value", 5));
+        assert_eq!(refused(|b| b.programs[1].steps[0].op.as_mut().unwrap().code = 0), unknown("operation", 0));
         assert_eq!(refused(|b| b.maps[0].ops[0].code = 999), unknown("map operation", 999));
         let patch = |b: &mut message::Bundle| b.ranges[0].bounds[0].patch.as_mut().unwrap().kind = 3;
         assert_eq!(refused(patch), unknown("kind of patch", 3));

@@ -21,19 +21,13 @@ fn all<M, T>(messages: Vec<M>, read: impl Fn(M) -> Result<T>) -> Result<Vec<T>> 
 }
 
 fn pick<T: Copy>(what: &'static str, list: &[T], code: u32) -> Result<T> {
-    list.get(code as usize)
-        .copied()
-        .ok_or(FormatError::Unknown { what, code })
+    list.get(code as usize).copied().ok_or(FormatError::Unknown { what, code })
 }
 
 fn sizes(sizes: Vec<u64>) -> Result<Vec<usize>> {
     let size = |found: u64| {
         let limit = usize::MAX as u64;
-        usize::try_from(found).map_err(|_| FormatError::TooLarge {
-            what: "size of an axis",
-            found,
-            limit,
-        })
+        usize::try_from(found).map_err(|_| FormatError::TooLarge { what: "size of an axis", found, limit })
     };
     all(sizes, size)
 }
@@ -48,9 +42,7 @@ fn dtype(code: u32) -> Result<DType> {
 
 fn digest(what: &str, bytes: Vec<u8>) -> Result<Digest> {
     let len = bytes.len();
-    bytes
-        .try_into()
-        .map_err(|_| FormatError::Corrupt(format!("{what} has {len} bytes, not 32")))
+    bytes.try_into().map_err(|_| FormatError::Corrupt(format!("{what} has {len} bytes, not 32")))
 }
 
 pub(super) fn bundle(b: m::Bundle) -> Result<Bundle> {
@@ -61,11 +53,7 @@ pub(super) fn bundle(b: m::Bundle) -> Result<Bundle> {
         constants: all(b.constants, constant)?,
         maps: all(b.maps, map)?,
         slots: all(b.slots, slot)?,
-        ranges: all(b.ranges, |r| {
-            Ok(Range {
-                bounds: all(r.bounds, bound)?,
-            })
-        })?,
+        ranges: all(b.ranges, |r| Ok(Range { bounds: all(r.bounds, bound)? }))?,
         programs: all(b.programs, program)?,
         cost: cost(need("the cost", b.cost)?),
     })
@@ -83,30 +71,12 @@ fn header(h: m::Header) -> Result<Header> {
 }
 
 fn cost(c: m::Cost) -> Cost {
-    let m::Cost {
-        rounds,
-        bytes_up,
-        bytes_down,
-        bytes_edge_link,
-        mult_adds_edge_a,
-        mult_adds_edge_b,
-    } = c;
-    Cost {
-        rounds,
-        bytes_up,
-        bytes_down,
-        bytes_edge_link,
-        mult_adds_edge_a,
-        mult_adds_edge_b,
-    }
+    let m::Cost { rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b } = c;
+    Cost { rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b }
 }
 
 fn port(p: m::Port) -> Result<Port> {
-    Ok(Port {
-        name: p.name,
-        dtype: dtype(p.dtype)?,
-        shape: shape(p.shape)?,
-    })
+    Ok(Port { name: p.name, dtype: dtype(p.dtype)?, shape: shape(p.shape)? })
 }
 
 fn constant(c: m::Constant) -> Result<ConstDecl> {
@@ -118,12 +88,7 @@ fn constant(c: m::Constant) -> Result<ConstDecl> {
 }
 
 fn slot(s: m::Slot) -> Result<Slot> {
-    Ok(Slot {
-        kind: pick("kind of slot", &SlotKind::ALL, s.kind)?,
-        k: s.k,
-        shape: shape(s.shape)?,
-        name: s.name,
-    })
+    Ok(Slot { kind: pick("kind of slot", &SlotKind::ALL, s.kind)?, k: s.k, shape: shape(s.shape)?, name: s.name })
 }
 
 fn bound(b: m::Bound) -> Result<Bound> {
@@ -139,19 +104,10 @@ fn bound(b: m::Bound) -> Result<Bound> {
             pads_after: sizes(patch.pads_after)?,
         },
         code => {
-            return Err(FormatError::Unknown {
-                what: "kind of patch",
-                code,
-            });
+            return Err(FormatError::Unknown { what: "kind of patch", code });
         }
     };
-    Ok(Bound {
-        k: b.k,
-        major: b.major,
-        minor: b.minor,
-        square: b.square,
-        patch,
-    })
+    Ok(Bound { k: b.k, major: b.major, minor: b.minor, square: b.square, patch })
 }
 
 fn map(map: m::Map) -> Result<LinearMap> {
@@ -160,12 +116,7 @@ fn map(map: m::Map) -> Result<LinearMap> {
         MapOp::from_fields(code, fields).ok_or_else(|| unfit("map operation", code))
     };
     let inputs = all(map.inputs, |s| shape(s.sizes))?;
-    Ok(LinearMap {
-        name: map.name,
-        inputs,
-        ops: all(map.ops, op)?,
-        output: ValueId(map.output),
-    })
+    Ok(LinearMap { name: map.name, inputs, ops: all(map.ops, op)?, output: ValueId(map.output) })
 }
 
 fn program(p: m::Program) -> Result<Program> {
@@ -179,10 +130,7 @@ fn program(p: m::Program) -> Result<Program> {
 fn step(step: m::Step) -> Result<Step> {
     let (code, fields) = fields(need("the operation of a step", step.op)?, Op::signature, "operation")?;
     let op = Op::from_fields(code, fields).ok_or_else(|| unfit("operation", code))?;
-    Ok(Step {
-        op,
-        results: all(step.results, value_type)?,
-    })
+    Ok(Step { op, results: all(step.results, value_type)? })
 }
 
 fn value_type(t: m::Type) -> Result<ValueType> {
@@ -193,17 +141,12 @@ fn value_type(t: m::Type) -> Result<ValueType> {
         2 => Ok(ValueType::Ring(t.k, shape)),
         3 => Ok(ValueType::Lifted(t.k, shape)),
         4 => Ok(ValueType::Checked(t.k, shape)),
-        code => Err(FormatError::Unknown {
-            what: "kind of value",
-            code,
-        }),
+        code => Err(FormatError::Unknown { what: "kind of value", code }),
     }
 }
 
 fn unfit(what: &str, code: u32) -> FormatError {
-    FormatError::Corrupt(format!(
-        "the fields of the {what} with code {code} are not those of its table"
-    ))
+    FormatError::Corrupt(format!("the fields of the {what} with code {code} are not those of its table"))
 }
 
 /// Code and fields of an operation, after a look whether the code is known at all.
@@ -211,10 +154,7 @@ fn fields<S>(o: m::Operation, signature: impl Fn(u32) -> Option<S>, what: &'stat
     if signature(o.code).is_none() {
         return Err(FormatError::Unknown { what, code: o.code });
     }
-    Ok((
-        o.code,
-        all(o.fields, |f| attr(need("a field of an operation", f.kind)?))?,
-    ))
+    Ok((o.code, all(o.fields, |f| attr(need("a field of an operation", f.kind)?))?))
 }
 
 fn attr(kind: m::Kind) -> Result<Attr> {

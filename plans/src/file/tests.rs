@@ -38,11 +38,8 @@ fn each_role_finds_its_own_constants() {
     for role in Role::ALL {
         let file = read(&sample_file(role)).unwrap();
         assert_eq!((file.role, &file.bundle), (role, &bundle));
-        let mut wanted: Vec<_> = bundle
-            .constants_of(role)
-            .iter()
-            .map(|id| bundle.constants[id.index()].digest)
-            .collect();
+        let mut wanted: Vec<_> =
+            bundle.constants_of(role).iter().map(|id| bundle.constants[id.index()].digest).collect();
         wanted.sort_unstable();
         assert_eq!(file.constants.iter().map(|(d, _)| *d).collect::<Vec<_>>(), wanted);
         for (digest, blob) in file.constants.iter() {
@@ -63,11 +60,7 @@ fn the_device_file_holds_no_weights() {
 fn a_cut_file_is_truncated_at_any_length() {
     let bytes = sample_file(Role::Device);
     for at in 0..bytes.len() {
-        assert_eq!(
-            refused(&bytes[..at]),
-            FormatError::Truncated { at },
-            "cut to {at} bytes"
-        );
+        assert_eq!(refused(&bytes[..at]), FormatError::Truncated { at }, "cut to {at} bytes");
     }
     let longer = [&bytes[..], &[0]].concat();
     assert!(matches!(refused(&longer), FormatError::Corrupt(_)));
@@ -100,10 +93,7 @@ fn behind_a_fitting_checksum_nothing_is_believed_either() {
         // The bundle may still be one, with another name or width; constants and lengths may not change.
         match read(&resealed(other)) {
             Ok(file) => {
-                assert!(
-                    (HEAD + 8..count_at(&bytes)).contains(&at),
-                    "a change of byte {at} was read"
-                );
+                assert!((HEAD + 8..count_at(&bytes)).contains(&at), "a change of byte {at} was read");
                 assert_ne!(file.bundle, sample::relay().0);
             }
             Err(error) => assert!(!matches!(error, FormatError::Truncated { .. }), "byte {at}: {error}"),
@@ -130,11 +120,7 @@ fn constants_too_many_or_of_another_role_are_refused() {
     let bytes = sample_file(Role::EdgeA);
     let mut more = bytes.clone();
     more[count_at(&bytes)] = 2;
-    assert!(
-        refused(&resealed(more))
-            .to_string()
-            .contains("holds 2 constants, and the role edge-a reads 1")
-    );
+    assert!(refused(&resealed(more)).to_string().contains("holds 2 constants, and the role edge-a reads 1"));
 
     // Offline reads what edge A reads: only the role differs, and that is a lawful file.
     let mut offline = bytes.clone();
@@ -142,41 +128,23 @@ fn constants_too_many_or_of_another_role_are_refused() {
     assert_eq!(resealed(offline), sample_file(Role::Offline));
     let mut device = bytes.clone();
     device[12] = 1;
-    assert!(
-        refused(&resealed(device))
-            .to_string()
-            .contains("holds 1 constants, and the role device reads 3")
-    );
+    assert!(refused(&resealed(device)).to_string().contains("holds 1 constants, and the role device reads 3"));
     let mut nobody = bytes.clone();
     nobody[12] = 4;
-    assert_eq!(
-        refused(&resealed(nobody)),
-        FormatError::Unknown { what: "role", code: 4 }
-    );
+    assert_eq!(refused(&resealed(nobody)), FormatError::Unknown { what: "role", code: 4 });
 
     let mut tail = bytes.clone();
     let end = tail.len() - TRAILER;
     tail.insert(end, 0);
-    assert!(
-        refused(&resealed(tail))
-            .to_string()
-            .contains("behind the last constant")
-    );
+    assert!(refused(&resealed(tail)).to_string().contains("behind the last constant"));
 }
 
 #[test]
 fn announced_lengths_do_not_allocate() {
-    for at in [
-        HEAD,
-        count_at(&sample_file(Role::EdgeA)),
-        count_at(&sample_file(Role::EdgeA)) + 8 + 32,
-    ] {
+    for at in [HEAD, count_at(&sample_file(Role::EdgeA)), count_at(&sample_file(Role::EdgeA)) + 8 + 32] {
         let mut bytes = sample_file(Role::EdgeA);
         bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(
-            refused(&resealed(bytes)),
-            FormatError::Corrupt(_) | FormatError::ConstantMismatch { .. }
-        ));
+        assert!(matches!(refused(&resealed(bytes)), FormatError::Corrupt(_) | FormatError::ConstantMismatch { .. }));
     }
 }
 
@@ -187,23 +155,14 @@ fn other_files_are_told_apart() {
     assert_eq!(refused(b""), FormatError::Truncated { at: 0 });
     let mut later = sample_file(Role::Device);
     later[8] = 2;
-    assert_eq!(
-        refused(&later),
-        FormatError::Version {
-            found: 2,
-            supported: FORMAT
-        }
-    );
+    assert_eq!(refused(&later), FormatError::Version { found: 2, supported: FORMAT });
 }
 
 #[test]
 fn writing_names_what_the_store_lacks() {
     let (bundle, _) = sample::relay();
     let error = write(&bundle, Role::EdgeB, &ConstStore::new()).unwrap_err();
-    assert!(
-        matches!(error, FormatError::ConstantMissing { id: ConstId(0), .. }),
-        "{error}"
-    );
+    assert!(matches!(error, FormatError::ConstantMissing { id: ConstId(0), .. }), "{error}");
 }
 
 #[test]
@@ -211,51 +170,28 @@ fn writing_checks_what_the_bundle_declares() {
     let (mut bundle, store) = sample::relay();
     bundle.constants[0].shape = Shape(vec![3, 5]);
     let error = write(&bundle, Role::EdgeB, &store).unwrap_err();
-    assert!(
-        matches!(&error, FormatError::ConstantMismatch { what, .. } if what.contains("30")),
-        "{error}"
-    );
+    assert!(matches!(&error, FormatError::ConstantMismatch { what, .. } if what.contains("30")), "{error}");
     // An absurd shape saturates and stays refused.
     bundle.constants[0].shape = Shape(vec![usize::MAX, 4]);
     assert!(write(&bundle, Role::EdgeB, &store).is_err());
     bundle.constants.clear();
-    assert!(matches!(
-        write(&bundle, Role::EdgeB, &store),
-        Err(FormatError::Corrupt(_))
-    ));
+    assert!(matches!(write(&bundle, Role::EdgeB, &store), Err(FormatError::Corrupt(_))));
 }
 
 #[test]
 fn equal_constants_are_stored_once() {
     let (mut bundle, store) = sample::relay();
-    let twin = ConstDecl {
-        dtype: DType::U8,
-        shape: Shape(vec![24]),
-        ..bundle.constants[1]
-    };
+    let twin = ConstDecl { dtype: DType::U8, shape: Shape(vec![24]), ..bundle.constants[1] };
     bundle.constants.push(twin);
     let device = bundle.programs.iter_mut().find(|p| p.role == Role::Device).unwrap();
-    let local = device
-        .steps
-        .iter_mut()
-        .find(|s| matches!(s.op, Op::Local { .. }))
-        .unwrap();
-    local.op = Op::Local {
-        model: ConstId(4),
-        inputs: Vec::new(),
-    };
+    let local = device.steps.iter_mut().find(|s| matches!(s.op, Op::Local { .. })).unwrap();
+    local.op = Op::Local { model: ConstId(4), inputs: Vec::new() };
     let file = read(&write(&bundle, Role::Device, &store).unwrap()).unwrap();
-    assert_eq!(
-        (file.bundle.constants_of(Role::Device).len(), file.constants.len()),
-        (3, 2)
-    );
+    assert_eq!((file.bundle.constants_of(Role::Device).len(), file.constants.len()), (3, 2));
 
     // One digest cannot have two sizes.
     bundle.constants[4].shape = Shape(vec![23]);
-    assert!(matches!(
-        write(&bundle, Role::Device, &store),
-        Err(FormatError::Corrupt(_))
-    ));
+    assert!(matches!(write(&bundle, Role::Device, &store), Err(FormatError::Corrupt(_))));
 }
 
 proptest! {

@@ -15,11 +15,7 @@ impl Parser {
     pub(super) fn new(text: &str) -> Result<Parser> {
         let mut tokens = lex(text)?;
         // `lex` always ends with an end; the default only serves the type.
-        let end = tokens.pop().unwrap_or(Placed {
-            token: Token::End,
-            line: 1,
-            column: 1,
-        });
+        let end = tokens.pop().unwrap_or(Placed { token: Token::End, line: 1, column: 1 });
         Ok(Parser { tokens, at: 0, end })
     }
 
@@ -63,9 +59,7 @@ impl Parser {
     }
 
     pub(super) fn keyword(&mut self, word: &str) -> Result<()> {
-        self.take(format!("`{word}`"), |t| {
-            matches!(t, Token::Word(w) if w == word).then_some(())
-        })
+        self.take(format!("`{word}`"), |t| matches!(t, Token::Word(w) if w == word).then_some(()))
     }
 
     pub(super) fn word<T>(&mut self, expected: impl Into<String>, read: impl FnOnce(&str) -> Option<T>) -> Result<T> {
@@ -87,9 +81,7 @@ impl Parser {
     }
 
     pub(super) fn size(&mut self) -> Result<usize> {
-        self.word(format!("a number below 2^{}", usize::BITS), |w| {
-            digits(w).and_then(|n| usize::try_from(n).ok())
-        })
+        self.word(format!("a number below 2^{}", usize::BITS), |w| digits(w).and_then(|n| usize::try_from(n).ok()))
     }
 
     pub(super) fn u32(&mut self) -> Result<u32> {

@@ -60,12 +60,7 @@ pub(super) struct Placed {
 
 impl Placed {
     pub(super) fn error(&self, expected: impl Into<String>) -> TextError {
-        TextError {
-            line: self.line,
-            column: self.column,
-            expected: expected.into(),
-            found: self.token.show(),
-        }
+        TextError { line: self.line, column: self.column, expected: expected.into(), found: self.token.show() }
     }
 }
 
@@ -81,11 +76,7 @@ fn in_word(c: char) -> bool {
 
 /// All tokens of a text; the last is [`Token::End`].
 pub(super) fn lex(text: &str) -> Result<Vec<Placed>, TextError> {
-    let mut lexer = Lexer {
-        chars: text.chars().peekable(),
-        line: 1,
-        column: 1,
-    };
+    let mut lexer = Lexer { chars: text.chars().peekable(), line: 1, column: 1 };
     let mut tokens = Vec::new();
     loop {
         lexer.skip_blank();
@@ -152,12 +143,7 @@ impl Lexer<'_> {
             Some('\n') => "the end of the line".into(),
             Some(c) => Token::Sign(c).show(),
         };
-        TextError {
-            line: self.line,
-            column: self.column,
-            expected: expected.into(),
-            found,
-        }
+        TextError { line: self.line, column: self.column, expected: expected.into(), found }
     }
 
     /// The rest of a name whose first quote has been read.
@@ -217,12 +203,7 @@ impl Lexer<'_> {
                 Ok(code)
             }
             Some(_) => Err(self.error("`}`", found)),
-            None => Err(Placed {
-                token: Token::Word(digits),
-                line,
-                column,
-            }
-            .error(expected)),
+            None => Err(Placed { token: Token::Word(digits), line, column }.error(expected)),
         }
     }
 }

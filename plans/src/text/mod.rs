@@ -69,19 +69,13 @@ mod tests {
     fn the_sample_prints_as_the_specification_shows_it() {
         let text = print(&sample::relay().0);
         let spec = include_str!("../../FORMAT.md");
-        assert!(
-            spec.contains(&format!("```\n{text}```\n")),
-            "FORMAT.md lacks this text:\n{text}"
-        );
+        assert!(spec.contains(&format!("```\n{text}```\n")), "FORMAT.md lacks this text:\n{text}");
     }
 
     #[test]
     fn comments_and_white_space_mean_nothing() {
         let (bundle, _) = sample::relay();
-        let spaced: String = print(&bundle)
-            .lines()
-            .map(|line| format!("  {line} ; note \" {{\r\n\n"))
-            .collect();
+        let spaced: String = print(&bundle).lines().map(|line| format!("  {line} ; note \" {{\r\n\n")).collect();
         assert_eq!(parse(&spaced), Ok(bundle));
     }
 
@@ -94,18 +88,9 @@ mod tests {
 
     #[test]
     fn errors_say_where_and_what_was_expected() {
-        assert_eq!(
-            error("bundle 1", "bundle 2"),
-            "line 1, column 8: expected format version 1, found `2`"
-        );
-        assert_eq!(
-            error("model ", "modell "),
-            "line 2, column 1: expected `model`, found `modell`"
-        );
-        assert_eq!(
-            error("constant @1", "constant @2"),
-            "line 11, column 10: expected `@1`, found `@2`"
-        );
+        assert_eq!(error("bundle 1", "bundle 2"), "line 1, column 8: expected format version 1, found `2`");
+        assert_eq!(error("model ", "modell "), "line 2, column 1: expected `model`, found `modell`");
+        assert_eq!(error("constant @1", "constant @2"), "line 11, column 10: expected `@1`, found `@2`");
         assert_eq!(
             error("f64[1,3]", "f65[1,3]"),
             "line 11, column 13: expected an element type (bool, u8, i8, u16, i16, u32, i32, u64, i64, f16, f32, \
@@ -139,10 +124,7 @@ mod tests {
         assert_eq!((cut.found.as_str(), cut.column), ("the end of the text", 1));
         assert!(cut.expected.ends_with("or `cost`"), "{cut}");
         let left = parse(&format!("{text}device {{\n}}\n")).unwrap_err();
-        assert_eq!(
-            (left.expected.as_str(), left.found.as_str()),
-            ("the end of the text", "`device`")
-        );
+        assert_eq!((left.expected.as_str(), left.found.as_str()), ("the end of the text", "`device`"));
         assert_eq!(left.line, text.lines().count() + 1);
         // Every prefix but those that lack only the final line feed.
         for (at, _) in text.char_indices().filter(|(at, _)| *at + 3 < text.len()) {

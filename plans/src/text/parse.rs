@@ -33,10 +33,7 @@ impl Parser {
     }
 
     fn role(&mut self) -> Result<Role> {
-        self.word(
-            format!("a role ({})", names(Role::ALL.map(Role::name))),
-            Role::from_name,
-        )
+        self.word(format!("a role ({})", names(Role::ALL.map(Role::name))), Role::from_name)
     }
 
     fn value(&mut self) -> Result<ValueId> {
@@ -60,10 +57,7 @@ impl Parser {
                 _ => None,
             }
         };
-        let kind = self.word(
-            "a type (`x`, an element type, or `z`, `y`, `c` with a width, like `z32`)",
-            kind,
-        )?;
+        let kind = self.word("a type (`x`, an element type, or `z`, `y`, `c` with a width, like `z32`)", kind)?;
         self.shape().map(kind)
     }
 
@@ -107,9 +101,7 @@ impl Parser {
 
     fn header(&mut self) -> Result<Header> {
         self.keyword("bundle")?;
-        self.word(format!("format version {FORMAT}"), |w| {
-            (digits(w)? == u64::from(FORMAT)).then_some(())
-        })?;
+        self.word(format!("format version {FORMAT}"), |w| (digits(w)? == u64::from(FORMAT)).then_some(()))?;
         self.keyword("model")?;
         let (model, model_digest) = (self.quoted()?, self.digest()?);
         self.keyword("scheme")?;
@@ -120,35 +112,20 @@ impl Parser {
         let suite = self.quoted()?;
         self.keyword("total-mult-adds")?;
         let total_mult_adds = self.u64()?;
-        Ok(Header {
-            model,
-            model_digest,
-            scheme,
-            precision,
-            suite,
-            total_mult_adds,
-        })
+        Ok(Header { model, model_digest, scheme, precision, suite, total_mult_adds })
     }
 
     /// An input or output; its keyword is the next token. So it is for the entries below.
     fn port(&mut self) -> Result<Port> {
         self.skip();
-        Ok(Port {
-            name: self.quoted()?,
-            dtype: self.dtype()?,
-            shape: self.shape()?,
-        })
+        Ok(Port { name: self.quoted()?, dtype: self.dtype()?, shape: self.shape()? })
     }
 
     fn constant(&mut self, number: usize) -> Result<ConstDecl> {
         self.skip();
         self.defines('@', number)?;
         let (dtype, shape) = (self.dtype()?, self.shape()?);
-        Ok(ConstDecl {
-            digest: self.digest()?,
-            dtype,
-            shape,
-        })
+        Ok(ConstDecl { digest: self.digest()?, dtype, shape })
     }
 
     fn map(&mut self, number: usize) -> Result<LinearMap> {
@@ -163,9 +140,7 @@ impl Parser {
         }
         while !self.step_if(self.is_word(0, "return")) {
             if !matches!(self.peek().token, Token::Handle('%', _)) {
-                return Err(self
-                    .peek()
-                    .error(format!("`%{}` or `return`", inputs.len() + ops.len())));
+                return Err(self.peek().error(format!("`%{}` or `return`", inputs.len() + ops.len())));
             }
             self.defines('%', inputs.len() + ops.len())?;
             self.sign('=')?;
@@ -173,12 +148,7 @@ impl Parser {
         }
         let output = self.value()?;
         self.sign('}')?;
-        Ok(LinearMap {
-            name,
-            inputs,
-            ops,
-            output,
-        })
+        Ok(LinearMap { name, inputs, ops, output })
     }
 
     fn slot(&mut self, number: usize) -> Result<Slot> {
@@ -186,15 +156,8 @@ impl Parser {
         self.defines('#', number)?;
         let expected = format!("a kind of slot ({})", names(SlotKind::ALL.map(SlotKind::name)));
         let kind = self.word(expected, SlotKind::from_name)?;
-        let k = self.word("a ring, like `z32`", |w| {
-            u32::try_from(digits(w.strip_prefix('z')?)?).ok()
-        })?;
-        Ok(Slot {
-            kind,
-            k,
-            shape: self.shape()?,
-            name: self.quoted()?,
-        })
+        let k = self.word("a ring, like `z32`", |w| u32::try_from(digits(w.strip_prefix('z')?)?).ok())?;
+        Ok(Slot { kind, k, shape: self.shape()?, name: self.quoted()? })
     }
 
     fn range(&mut self, number: usize) -> Result<Range> {
@@ -247,13 +210,7 @@ impl Parser {
         } else {
             return Err(self.peek().error("a patch (whole, last-axis, window)"));
         };
-        Ok(Bound {
-            k,
-            major,
-            minor,
-            square,
-            patch,
-        })
+        Ok(Bound { k, major, minor, square, patch })
     }
 
     fn program(&mut self) -> Result<Program> {
@@ -371,10 +328,7 @@ fn hex(word: &str) -> Option<Digest> {
         _ => None,
     };
     let (pairs, rest) = word.as_bytes().as_chunks::<2>();
-    let bytes: Vec<u8> = pairs
-        .iter()
-        .map(|[hi, lo]| Some(nibble(*hi)? << 4 | nibble(*lo)?))
-        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = pairs.iter().map(|[hi, lo]| Some(nibble(*hi)? << 4 | nibble(*lo)?)).collect::<Option<_>>()?;
     if rest.is_empty() { bytes.try_into().ok() } else { None }
 }
 
@@ -386,13 +340,7 @@ mod tests {
     fn digests_are_64_lower_case_digits() {
         let good = "0123456789abcdef".repeat(4);
         assert_eq!(hex(&good).map(|d| d[..3].to_vec()), Some(vec![0x01, 0x23, 0x45]));
-        for bad in [
-            &good[1..],
-            &format!("{good}0"),
-            &good.to_uppercase(),
-            &good.replace('f', "g"),
-            "",
-        ] {
+        for bad in [&good[1..], &format!("{good}0"), &good.to_uppercase(), &good.replace('f', "g"), ""] {
             assert_eq!(hex(bad), None, "{bad}");
         }
     }

@@ -14,17 +14,7 @@ pub(super) struct Page<'a>(pub(super) &'a Bundle);
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         // Taken apart without `..`, here and below, so that a new field cannot be forgotten.
-        let Bundle {
-            header,
-            inputs,
-            outputs,
-            constants,
-            maps,
-            slots,
-            ranges,
-            programs,
-            cost,
-        } = self.0;
+        let Bundle { header, inputs, outputs, constants, maps, slots, ranges, programs, cost } = self.0;
         self::header(f, header)?;
         writeln!(f)?;
         inputs.iter().try_for_each(|p| port(f, "input", p))?;
@@ -41,14 +31,7 @@ impl Display for Page<'_> {
 }
 
 fn header(f: &mut Formatter<'_>, h: &Header) -> fmt::Result {
-    let Header {
-        model,
-        model_digest,
-        scheme,
-        precision,
-        suite,
-        total_mult_adds,
-    } = h;
+    let Header { model, model_digest, scheme, precision, suite, total_mult_adds } = h;
     writeln!(f, "bundle {FORMAT}")?;
     writeln!(f, "model {} {}", Quoted(model), Hex(*model_digest))?;
     writeln!(f, "scheme {}", Quoted(scheme))?;
@@ -63,12 +46,7 @@ fn port(f: &mut Formatter<'_>, what: &str, p: &Port) -> fmt::Result {
 }
 
 fn map(f: &mut Formatter<'_>, i: usize, map: &LinearMap) -> fmt::Result {
-    let LinearMap {
-        name,
-        inputs,
-        ops,
-        output,
-    } = map;
+    let LinearMap { name, inputs, ops, output } = map;
     writeln!(f, "map ${i} {} {{", Quoted(name))?;
     for (v, shape) in inputs.iter().enumerate() {
         writeln!(f, "  param %{v} {shape}")?;
@@ -86,43 +64,14 @@ fn slot(f: &mut Formatter<'_>, i: usize, s: &Slot) -> fmt::Result {
 
 fn range(f: &mut Formatter<'_>, i: usize, range: &Range) -> fmt::Result {
     writeln!(f, "range {i} {{")?;
-    for Bound {
-        k,
-        major,
-        minor,
-        square,
-        patch,
-    } in &range.bounds
-    {
-        write!(
-            f,
-            "  bound k={k}, major={}, minor={}, square={}, ",
-            Listed(major),
-            Listed(minor),
-            Listed(square)
-        )?;
+    for Bound { k, major, minor, square, patch } in &range.bounds {
+        write!(f, "  bound k={k}, major={}, minor={}, square={}, ", Listed(major), Listed(minor), Listed(square))?;
         match patch {
             Patch::Whole => writeln!(f, "patch=whole")?,
             Patch::LastAxis => writeln!(f, "patch=last-axis")?,
-            Patch::Window {
-                kernel,
-                strides,
-                dilations,
-                pads_before,
-                pads_after,
-            } => {
-                write!(
-                    f,
-                    "patch=window, kernel={}, strides={}, ",
-                    Listed(kernel),
-                    Listed(strides)
-                )?;
-                write!(
-                    f,
-                    "dilations={}, pads_before={}, ",
-                    Listed(dilations),
-                    Listed(pads_before)
-                )?;
+            Patch::Window { kernel, strides, dilations, pads_before, pads_after } => {
+                write!(f, "patch=window, kernel={}, strides={}, ", Listed(kernel), Listed(strides))?;
+                write!(f, "dilations={}, pads_before={}, ", Listed(dilations), Listed(pads_before))?;
                 writeln!(f, "pads_after={}", Listed(pads_after))?;
             }
         }
@@ -149,22 +98,9 @@ fn program(f: &mut Formatter<'_>, p: &Program) -> fmt::Result {
 }
 
 fn cost(f: &mut Formatter<'_>, c: &Cost) -> fmt::Result {
-    let Cost {
-        rounds,
-        bytes_up,
-        bytes_down,
-        bytes_edge_link,
-        mult_adds_edge_a,
-        mult_adds_edge_b,
-    } = c;
-    write!(
-        f,
-        "cost rounds={rounds}, bytes_up={bytes_up}, bytes_down={bytes_down}, "
-    )?;
-    write!(
-        f,
-        "bytes_edge_link={bytes_edge_link}, mult_adds_edge_a={mult_adds_edge_a}, "
-    )?;
+    let Cost { rounds, bytes_up, bytes_down, bytes_edge_link, mult_adds_edge_a, mult_adds_edge_b } = c;
+    write!(f, "cost rounds={rounds}, bytes_up={bytes_up}, bytes_down={bytes_down}, ")?;
+    write!(f, "bytes_edge_link={bytes_edge_link}, mult_adds_edge_a={mult_adds_edge_a}, ")?;
     writeln!(f, "mult_adds_edge_b={mult_adds_edge_b}")
 }
 

@@ -9,11 +9,11 @@ use pponnx_engine::{CheckMaterial, EngineError, Execution, LoadedPlan, Outgoing,
 use pponnx_keys::{AcceptError, KeyFile, Ledger, PairStore, SessionKey, SessionNonce};
 use pponnx_net::{ClientTls, Connection, Deadline, Identity, NetError, Phase, Pin, Traffic, connect};
 use pponnx_plans::value::{Role, SlotId};
-use pponnx_wire::{Limits as FrameLimits, Misbehaviour, WireError};
 use pponnx_wire::codec::encode_data_header;
 use pponnx_wire::message::{Abort, AbortCode, DeviceId, Message};
 use pponnx_wire::states::Established;
 use pponnx_wire::states::device::{SessionReply, greet_edge_a, greet_edge_b};
+use pponnx_wire::{Limits as FrameLimits, Misbehaviour, WireError};
 use zeroize::Zeroizing;
 
 use crate::edge_a::{blocking, largest};
@@ -377,8 +377,7 @@ impl Device {
                 e => lost(from, request, &segment, e),
             })?;
             let at = (from, request, segment.as_str());
-            if let Some((slot, payload)) =
-                payload_of(&self.plan, self.corrections, &mut link.established, at, message)?
+            if let Some((slot, payload)) = payload_of(&self.plan, self.corrections, &mut link.established, at, message)?
             {
                 return run.supply(&self.plan, from, slot, payload);
             }
