@@ -17,7 +17,7 @@ const LARGEST: usize = 1500;
 /// How to make a network.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// Picks the input's shape.
+    /// Picks the inputs' shape, and whether there is one of them or two.
     pub input: u8,
     /// One or two nodes each.
     pub moves: Vec<Move>,
@@ -58,8 +58,8 @@ pub struct Random {
     pub onnx: Vec<u8>,
     /// Operators, in order.
     pub operators: Vec<&'static str>,
-    /// Shape of the input `x`.
-    pub input: Shape,
+    /// Shapes of the inputs.
+    pub inputs: Vec<Shape>,
     steps: Vec<Step>,
     outputs: Vec<usize>,
 }
@@ -67,7 +67,7 @@ pub struct Random {
 /// A node as a network of its own.
 struct Step {
     text: String,
-    /// The tensors it reads: 0 is `x`, others are results of earlier nodes, counted from 1.
+    /// The tensors it reads: first come the network's inputs, then the results of its nodes.
     inputs: Vec<usize>,
 }
 
@@ -79,14 +79,15 @@ pub struct Plaintext {
 }
 
 impl Plaintext {
-    /// The outputs, and the largest magnitude of any tensor but the input.
-    pub fn run(&self, input: &TensorValue) -> (Vec<TensorValue>, f64) {
-        let mut values = vec![input.clone()];
-        let mut largest = 0f64;
+    /// The outputs, and the largest magnitude of any tensor.
+    pub fn run(&self, inputs: &[TensorValue]) -> (Vec<TensorValue>, f64) {
+        let mut values = inputs.to_vec();
+        let magnitude = |t: &TensorValue| t.elements().to_f64().iter().fold(0f64, |m, v| m.max(v.abs()));
+        let mut largest = inputs.iter().map(magnitude).fold(0f64, f64::max);
         for (model, inputs) in &self.steps {
             let inputs: Vec<TensorValue> = inputs.iter().map(|i| values[*i].clone()).collect();
             let [value] = <[TensorValue; 1]>::try_from(model.run(&inputs).unwrap()).unwrap();
-            largest = value.elements().to_f64().iter().fold(largest, |m, v| m.max(v.abs()));
+            largest = largest.max(magnitude(&value));
             values.push(value);
         }
         (self.outputs.iter().map(|i| values[*i].clone()).collect(), largest)
@@ -107,7 +108,7 @@ impl Random {
 impl Recipe {
     /// The network.
     pub fn network(&self) -> Random {
-        let shape: &[usize] = match self.input % 8 {
+        let shape: &[usize] = match self.input / 4 % 8 {
             0 | 1 => &[1, 3, 6, 6],
             2 => &[2, 4, 5, 4],
             3 => &[1, 2, 7, 3],
@@ -117,23 +118,25 @@ impl Recipe {
             _ => &[1, 4, 12],
         };
         let mut writer = Writer::default();
-        writer.values.push(("x".into(), shape.to_vec()));
+        let names = if self.input % 4 == 3 { &["x", "z"][..] } else { &["x"] };
+        writer.values.extend(names.iter().map(|name| (name.to_string(), shape.to_vec())));
         self.moves.iter().for_each(|m| writer.take(m));
-        if writer.values.len() == 1 {
+        if writer.steps.is_empty() {
             writer.node("Relu", "x", "", shape.to_vec());
         }
         let Writer { body, values, operators, steps, .. } = writer;
-        let input = Shape(shape.to_vec());
         let last = values.len() - 1;
-        let second = self.second.map(|s| 1 + usize::from(s) % last).filter(|s| *s != last);
+        let second = self.second.map(|s| names.len() + usize::from(s) % steps.len()).filter(|s| *s != last);
         let outputs: Vec<usize> = second.into_iter().chain([last]).collect();
-        let mut text = format!("graph random {{\n  input x f32{input}\n{body}");
+        let mut text = "graph random {\n".to_string();
+        names.iter().for_each(|name| writeln!(text, "  input {name} f32{}", ints(shape)).unwrap());
+        text.push_str(&body);
         for (name, shape) in outputs.iter().map(|i| &values[*i]) {
             writeln!(text, "  output {name} f32{}", ints(shape)).unwrap();
         }
         text.push_str("}\n");
         let onnx = graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).onnx;
-        Random { text, onnx, operators, input, steps, outputs }
+        Random { text, onnx, operators, inputs: vec![Shape(shape.to_vec()); names.len()], steps, outputs }
     }
 }
 
@@ -507,8 +510,12 @@ impl Feed {
         Feed::Subnormal,
     ];
 
-    /// An input of this kind.
-    pub fn tensor(self, shape: &Shape, seed: u16) -> TensorValue {
+    /// Inputs of this kind.
+    pub fn tensors(self, shapes: &[Shape], seed: u16) -> Vec<TensorValue> {
+        shapes.iter().zip(0..).map(|(shape, i)| self.tensor(shape, seed.wrapping_add(i))).collect()
+    }
+
+    fn tensor(self, shape: &Shape, seed: u16) -> TensorValue {
         let n = shape.len();
         let chosen = usize::from(seed) % n;
         let data = noise(u64::from(seed) + 1_000_000, n).into_iter().enumerate().map(|(i, v)| match self {

@@ -116,9 +116,12 @@ fn uneven(k: u32, payloads: &[&Seen]) -> Vec<usize> {
     counts.iter().enumerate().filter(|(_, c)| !is_uniform(c)).map(|(i, _)| i).collect()
 }
 
-/// Type, sender, place and length of what an edge received, in order. The order of two senders is left to the
+/// What a message looks like from outside: type, place, length.
+type Look = (&'static str, Option<(u64, u32)>, usize);
+
+/// What an edge received from one sender, in order. The order of two senders is left to the
 /// scheduler, so each is looked at on its own.
-fn shapes(seen: &[Seen], edge: PeerRole, from: PeerRole) -> Vec<(&'static str, Option<(u64, u32)>, usize)> {
+fn shapes(seen: &[Seen], edge: PeerRole, from: PeerRole) -> Vec<Look> {
     let of = seen.iter().filter(|s| s.edge == edge && s.from == from);
     of.filter(|s| s.place.is_none_or(|(q, _)| q < REQUESTS)).map(|s| (s.kind, s.place, s.bytes.len())).collect()
 }

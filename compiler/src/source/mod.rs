@@ -147,6 +147,8 @@ pub enum Kind {
     Concat(usize),
     /// Elements `start..end` of an axis.
     Slice(usize, usize, usize),
+    /// Part of several axes: axis, first element, step (backwards if negative). Lengths are those of the result.
+    Strided(Vec<(usize, usize, isize)>),
     /// Every so many elements of an axis, from an offset on; backwards from the end with a negative step.
     Downsample(usize, isize, usize),
     /// Padding, in front and behind per axis.

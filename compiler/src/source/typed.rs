@@ -4,7 +4,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
 use tract_onnx::tract_hir::internal::*;
 
-use tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, Tile, TypedConcat};
+use tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cast::Cast;
 use tract_core::ops::cnn::{Conv, Deconv, KernelFormat, PaddingSpec, PoolSpec, SumPool};
@@ -108,6 +108,9 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
         let len = *node.outputs.first()?.fact.shape.as_concrete()?.get(s.axis)?;
         return Some(Kind::Slice(s.axis, start, start.checked_add(len)?));
     }
+    if let Some(s) = node.op_as::<StridedSlice>() {
+        return strided(s, &facts).map(Kind::Strided);
+    }
     if let Some(d) = node.op_as::<Downsample>() {
         return Some(Kind::Downsample(d.axis, d.stride, d.modulo));
     }
@@ -133,6 +136,30 @@ fn known_kind(model: &TypedModel, node: &TypedNode) -> Option<Kind> {
     let training =
         facts.get(2).is_some_and(|f| !f.konst.as_ref().is_some_and(|k| matches!(k.cast_to_scalar(), Ok(false))));
     (idle && same_type && !training && node.outputs.len() == 1).then_some(Kind::Identity)
+}
+
+/// The axes that a slice with constant bounds cuts, each with its first element and step.
+fn strided(s: &StridedSlice, facts: &[&TypedFact]) -> Option<Vec<(usize, usize, isize)>> {
+    let list = |i: usize| -> Option<Vec<i64>> {
+        let t = facts.get(i)?.konst.as_ref()?.cast_to::<i64>().ok()?;
+        Some(t.to_plain_array_view::<i64>().ok()?.iter().copied().collect())
+    };
+    let shape = facts.first()?.shape.as_concrete()?;
+    let (begin, end) = (facts.get(1)?.konst.as_ref()?, facts.get(2)?.konst.as_ref()?);
+    let axes = match s.optional_axes_input {
+        Some(i) => list(i)?,
+        None => (0..begin.len() as i64).collect(),
+    };
+    let steps: Vec<i32> = match s.optional_steps_input {
+        Some(i) => list(i)?.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?,
+        None => vec![1; axes.len()],
+    };
+    let cut = |(i, axis): (usize, &i64)| {
+        let axis = usize::try_from(if *axis < 0 { axis + shape.len() as i64 } else { *axis }).ok()?;
+        let dim = s.prepare_one_dim(i, &shape.get(axis)?.to_dim(), begin, end, &steps).ok()?;
+        (!dim.shrink).then_some((axis, dim.begin.to_usize().ok()?, dim.stride as isize))
+    };
+    axes.iter().enumerate().map(cut).collect()
 }
 
 /// The window of a convolution or a pool on an input of this shape, padding resolved.

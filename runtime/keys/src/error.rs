@@ -46,7 +46,7 @@ impl FileKind {
             FileKind::Check => "copy check.bin again from the folder that `pponnx compile` wrote",
             FileKind::Pairs => "copy the folder of key pairs again, or make more with `pponnx keygen DIR --requests N`",
             FileKind::Ledger => {
-                "never restore a ledger from a backup: make new keys and key pairs with `pponnx keygen DIR --requests N`"
+                "never restore a ledger from a backup: make new keys and key pairs with `pponnx keygen DIR --new-keys --requests N`"
             }
             FileKind::Mark => {
                 "make new keys and key pairs for this device with `pponnx keygen`, then remove the old mark"

@@ -40,7 +40,7 @@ pub enum LedgerError {
     /// Edge A has seen later requests of this device than this ledger knows.
     #[error(
         "the ledger was restored or copied: edge A has seen request {mark} of this device, the ledger would hand out {next}; \
-         reusing a number would reveal inputs: make new keys and key pairs with `pponnx keygen DIR --requests N`"
+         reusing a number would reveal inputs: make new keys and key pairs with `pponnx keygen DIR --new-keys --requests N`"
     )]
     RolledBack {
         /// Highest request edge A has seen.

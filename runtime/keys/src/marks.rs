@@ -25,7 +25,7 @@ pub enum MarkError {
     /// The number was seen before, or a later one was.
     #[error(
         "request {request} is not above {mark}, the highest seen of this device: the device was restored or copied, or the \
-         request is a replay; make new keys and key pairs with `pponnx keygen DIR --requests N`"
+         request is a replay; make new keys and key pairs with `pponnx keygen DIR --new-keys --requests N`"
     )]
     Stale {
         /// What the device asked for.
