@@ -150,10 +150,10 @@ pub struct ImageOptions {
     #[arg(long, value_name = "F", value_parser = parse_scale)]
     pub image_scale: Option<f64>,
     /// Subtracted after scaling, one number or one per channel
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_finite)]
     pub image_mean: Option<Vec<f64>>,
     /// Divides after the mean is subtracted, one number or one per channel
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = parse_scale)]
     pub image_std: Option<Vec<f64>>,
 }
 
@@ -381,7 +381,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     pub labeled: Option<PathBuf>,
     /// How many examples of --labeled to run
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = parse_samples)]
     pub samples: usize,
     /// Seed of the random input
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -459,6 +459,18 @@ fn parse_scale(text: &str) -> Result<f64, String> {
     match value {
         Ok(v) if v.is_finite() && v != 0.0 => Ok(v),
         _ => Err("write a number that is not zero, such as 0.00392 or 1/255".into()),
+    }
+}
+
+/// None at all would pass without having shown anything.
+fn parse_samples(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "write a number of at least 1".into())
+}
+
+fn parse_finite(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(v) if v.is_finite() => Ok(v),
+        _ => Err("write a number, such as 0.485".into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, ReportHandler};
 use serde_json::Value;
@@ -12,12 +13,14 @@ use crate::failure::Outcome;
 /// The two streams: results on stdout (text, or one JSON object), prose on stderr.
 pub struct Console {
     json: bool,
+    /// Set once a line of the result could not be written.
+    lost: AtomicBool,
 }
 
 impl Console {
     /// A console; `json` keeps stdout for the one object.
     pub fn new(json: bool) -> Console {
-        Console { json }
+        Console { json, lost: AtomicBool::new(false) }
     }
 
     /// Whether the result is wanted as JSON.
@@ -28,7 +31,7 @@ impl Console {
     /// A line of the result, unless it is wanted as JSON.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.json {
-            write_line(&mut std::io::stdout().lock(), line.as_ref());
+            self.result_line(line.as_ref());
         }
     }
 
@@ -45,7 +48,16 @@ impl Console {
     /// A line of JSON before the result, for commands that go on running.
     pub fn event(&self, object: &Value) {
         if self.json {
-            write_line(&mut std::io::stdout().lock(), &object.to_string());
+            self.result_line(&object.to_string());
+        }
+    }
+
+    fn result_line(&self, line: &str) {
+        let mut stdout = std::io::stdout().lock();
+        let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        // A reader that closed its end (`| head`) is no reason to fail.
+        if written.is_err_and(|e| e.kind() != std::io::ErrorKind::BrokenPipe) {
+            self.lost.store(true, Ordering::Relaxed);
         }
     }
 
@@ -56,6 +68,10 @@ impl Console {
                 // `null` means that there is nothing to add.
                 if !value.is_null() {
                     self.event(&value);
+                }
+                if self.lost.load(Ordering::Relaxed) {
+                    self.warn("the result could not be written to stdout: is the disk full?");
+                    return Exit::Configuration.into();
                 }
                 Exit::Ok.into()
             }
@@ -84,7 +100,7 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
-/// A reader that closed its end (`| head`) is no reason to fail.
+/// Stderr that cannot be written leaves nowhere to say so.
 fn write_line(stream: &mut impl Write, line: &str) {
     let _ = writeln!(stream, "{line}");
 }
@@ -114,6 +130,14 @@ pub fn count(n: u64) -> String {
         10_000..=999_999 => format!("{:.1} k", n as f64 / 1e3),
         1_000_000..=999_999_999 => format!("{:.1} M", n as f64 / 1e6),
         _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
+/// A number of things: `1 round`, `5 rounds`.
+pub fn things(n: impl Into<u64>, thing: &str) -> String {
+    match n.into() {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
     }
 }
 
@@ -153,6 +177,7 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!((bytes(999), bytes(1000), bytes(36_200_000)), ("999 B".into(), "1.0 kB".into(), "36.2 MB".into()));
         assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!((things(1u64, "round"), things(0u64, "round")), ("1 round".into(), "0 rounds".into()));
         assert_eq!((count(4_089_000_000), count(12)), ("4.09 G".into(), "12".into()));
         assert_eq!(
             (percent(0.99999), percent(1.0), percent(0.997)),

@@ -138,9 +138,11 @@ pub fn file_failure(what: &str, path: &Path, error: &std::io::Error) -> Failure 
     let failure =
         Failure::new(Exit::Configuration, "pponnx::file", format!("cannot {what} `{}`: {error}", path.display()));
     match error.kind() {
-        std::io::ErrorKind::StorageFull => failure.help("free some space; nothing half-written was left behind"),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
+            failure.help("free some space; nothing half-written was left behind")
+        }
         std::io::ErrorKind::PermissionDenied => failure.help("check the owner and the mode of the file and its folder"),
         std::io::ErrorKind::NotFound => failure.help("check the path; relative paths start at the current directory"),
-        _ => failure,
+        _ => failure.help("check the path, and the disk that it is on"),
     }
 }

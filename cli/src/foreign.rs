@@ -14,11 +14,15 @@ use pponnx_wire::message::{AbortCode, RefuseCode};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// A message that ends in "; remedy" becomes message and help.
+/// A message that ends in "; remedy" becomes message and help. What a peer adds in brackets says what happened, so it
+/// stays with the message.
 fn split_remedy(text: String) -> (String, Option<String>) {
-    match text.rsplit_once("; ") {
-        Some((message, remedy)) => (message.to_owned(), Some(remedy.to_owned())),
-        None => (text, None),
+    let Some((message, remedy)) = text.rsplit_once("; ") else { return (text, None) };
+    match remedy.strip_suffix(')').map(|r| (r, r.split_once(" ("))) {
+        Some((_, Some((remedy, why)))) => (format!("{message} ({why})"), Some(remedy.to_owned())),
+        // the bracket opened before the remedy
+        Some((rest, None)) if !rest.contains('(') => (format!("{message})"), Some(rest.to_owned())),
+        Some((_, None)) | None => (message.to_owned(), Some(remedy.to_owned())),
     }
 }
 
@@ -33,7 +37,11 @@ fn with_remedy(exit: Exit, code: &'static str, text: String) -> Box<Failure> {
 
 /// A model that cannot be compiled: all complaints at once.
 pub fn compile_failure(model: &Path, error: CompileError) -> Box<Failure> {
-    let exit = |d: &Diagnostic| if d.code == "internal" { Exit::Internal } else { Exit::Refused };
+    let exit = |d: &Diagnostic| match d.code {
+        "internal" => Exit::Internal,
+        "unreadable-file" => Exit::Configuration,
+        _ => Exit::Refused,
+    };
     let of = |d: Diagnostic| {
         let code = format!("pponnx::model::{}", d.code);
         let message = match &d.node {
@@ -182,4 +190,26 @@ pub fn node_failure(error: NodeError) -> Box<Failure> {
         }
     };
     with_remedy(exit, code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_remedy_becomes_help_and_the_reason_stays() {
+        let split = |text: &str| {
+            let (message, help) = split_remedy(text.into());
+            (message, help.unwrap_or_default())
+        };
+        assert_eq!(split("no remedy"), ("no remedy".into(), String::new()));
+        assert_eq!(split("a; b; try c"), ("a; b".into(), "try c".into()));
+        assert_eq!(split("busy; try later (edge A is gone)"), ("busy (edge A is gone)".into(), "try later".into()));
+        assert_eq!(
+            split("failed; see the log (bad file; copy it)"),
+            ("failed; see the log (bad file)".into(), "copy it".into())
+        );
+        assert_eq!(split("x; start it (`serve`), or wait").1, "start it (`serve`), or wait");
+    }
 }

@@ -42,11 +42,21 @@ use crate::failure::{Failure, Outcome};
 
 /// Runs the command line and says how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are no errors; clap knows the stream and the code (2).
             let code = e.exit_code();
+            if code == Exit::Usage as i32 && args.iter().any(|a| a == "--json") {
+                // A program that asked for an object gets one.
+                let text = e.to_string();
+                let complaint = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+                let message = complaint.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+                let failure = Failure::new(Exit::Usage, "pponnx::usage", message);
+                let failure = failure.help("`pponnx --help` and `pponnx COMMAND --help` list what there is");
+                return Console::new(true).end(Err(Box::new(failure)));
+            }
             return if e.print().is_ok() { ExitCode::from(code as u8) } else { Exit::Internal.into() };
         }
     };

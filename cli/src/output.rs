@@ -19,6 +19,18 @@ pub fn check_path(path: &Path, ports: &[Port]) -> Outcome<()> {
     let refuse = |message: String, help: &str| {
         Err(Box::new(Failure::new(Exit::Usage, "pponnx::output::file", message).help(help)))
     };
+    // Better now than after a request whose result would be lost.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let kind = if path.is_dir() {
+        Some(std::io::ErrorKind::IsADirectory)
+    } else if folder.is_dir() {
+        None
+    } else {
+        Some(std::io::ErrorKind::NotFound)
+    };
+    if let Some(kind) = kind {
+        return Err(Box::new(file_failure("write", path, &kind.into())));
+    }
     match path.extension().and_then(|e| e.to_str()) {
         Some("npz") => Ok(()),
         Some("npy") if ports.len() == 1 => Ok(()),

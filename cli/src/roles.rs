@@ -156,13 +156,18 @@ pub fn edge(
 
 /// A damaged or foreign key is said at start, not when the device calls.
 fn check_keys(console: &Console, folder: &Path, devices: &[PeerEntry], digest: &[u8; 32]) -> Outcome<()> {
+    let mut found = devices.is_empty();
     for device in devices {
         let path = folder.join(KeyFile::name_for(&device.device));
         if path.exists() {
             warn_if_open(console, &path);
             let key = KeyFile::read(&path).map_err(store_failure)?;
             key.require(&path, &device.device, digest).map_err(store_failure)?;
+            found = true;
         }
+    }
+    if !found {
+        console.warn(format!("`{}` holds no key of any device: nobody can use this plan", folder.display()));
     }
     Ok(())
 }

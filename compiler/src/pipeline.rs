@@ -2,7 +2,7 @@
 
 use pponnx_plans::constant::ConstStore;
 use pponnx_plans::plan::Header;
-use pponnx_plans::valid::{self, ValidBundle};
+use pponnx_plans::valid::{self, ValidBundle, Violation};
 
 use crate::diag::{CompileError, Diagnostic};
 use crate::front;
@@ -75,11 +75,19 @@ pub fn assemble(split: SplitGraph, options: &Options) -> Result<Compiled, Compil
     let (mut bundle, constants) =
         lower::lower(header, &interface, parts, options.scheme).map_err(|e| internal("lower", None, e))?;
     bundle.cost = valid::cost(&bundle).map_err(|v| internal("cost", None, format!("{v:?}")))?;
-    let bundle = valid::validate(bundle).map_err(|violations| CompileError {
-        diagnostics: violations.iter().map(|v| mistake("validate", None, v.to_string())).collect(),
-    })?;
+    let bundle = valid::validate(bundle)
+        .map_err(|violations| CompileError { diagnostics: violations.iter().map(broken).collect() })?;
     let report = Report::new(&bundle, bundle.digest(), &nodes, &notes);
     Ok(Compiled { bundle, constants, report })
+}
+
+/// A rule that the programs break: sizes come from the model, all else is ours.
+fn broken(violation: &Violation) -> Diagnostic {
+    if violation.rule == "T02" {
+        return Diagnostic::new("tensor-size", violation.message.clone())
+            .hint("use a smaller --shape, or a smaller model");
+    }
+    mistake("validate", None, violation.to_string())
 }
 
 fn internal(stage: &str, segment: Option<String>, what: String) -> CompileError {

@@ -163,22 +163,22 @@ const BYTES: Convert = Convert::Image([0.0; 3], [1.0 / 255.0; 3]);
 
 #[test]
 fn mlperf_ic_resnet8() {
-    classifier("mlperf_ic_resnet8", Convert::Image([0.0; 3], [1.0; 3]), 24);
+    classifier("mlperf_ic_resnet8", Convert::Image([0.0; 3], [1.0; 3]), 100);
 }
 
 #[test]
 fn mlperf_vww_mbv1_025() {
-    classifier("mlperf_vww_mbv1_025", BYTES, 24);
+    classifier("mlperf_vww_mbv1_025", BYTES, 51);
 }
 
 #[test]
 fn mlperf_kws_dscnn() {
-    classifier("mlperf_kws_dscnn", Convert::AsIs, 24);
+    classifier("mlperf_kws_dscnn", Convert::AsIs, 43);
 }
 
 #[test]
 fn mnist_cntk() {
-    classifier("mnist_cntk", Convert::AsIs, 40);
+    classifier("mnist_cntk", Convert::AsIs, 100);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn mobilefacenet_128() {
 #[test]
 fn mlperf_ad_autoencoder() {
     let Some(folder) = shared_models().map(|m| m.join("mlperf_ad_autoencoder")) else { return };
-    let labelled = Labelled::read(&folder.join("labeled.npz"), Convert::AsIs, 40);
+    let labelled = Labelled::read(&folder.join("labeled.npz"), Convert::AsIs, 100);
     check(&folder, Some(labelled), |_, input, outputs, wanted| {
         let output = outputs[0].elements().to_f64();
         let squares = input.iter().zip(&output).map(|(x, y)| (f64::from(*x) - y).powi(2));

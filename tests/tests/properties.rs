@@ -258,21 +258,3 @@ fn what_was_found_stays_fixed() {
         }
     }
 }
-
-#[test]
-fn scratch() {
-    let Some(folder) = std::env::var_os("SCRATCH").map(std::path::PathBuf::from) else { return };
-    let n = std::sync::atomic::AtomicUsize::new(0);
-    property(2000, (recipes(9), any::<u16>()), |(recipe, seed)| {
-        let i = n.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let network = recipe.network();
-        let rig = Rig::new(compiled(&network, "relay", Precision::Precise)?);
-        let input = Feed::Noise.tensors(&network.inputs, seed);
-        let got = rig.run(&rig.simulation(Kernels::detect()), 0, &input)?;
-        std::fs::write(folder.join(format!("{i}.onnx")), &network.onnx).unwrap();
-        std::fs::write(folder.join(format!("{i}.txt")), &network.text).unwrap();
-        std::fs::write(folder.join(format!("{i}.in")), input.iter().flat_map(|t| t.elements().to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-        std::fs::write(folder.join(format!("{i}.out")), got.outputs.iter().flat_map(|o| o.elements().to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-        Ok(())
-    });
-}

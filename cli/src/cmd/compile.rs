@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Compile, ModelOptions, Scheme};
 use crate::config::ImageEntry;
-use crate::console::{Console, bytes};
+use crate::console::{Console, bytes, things};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::compile_failure;
@@ -89,7 +89,8 @@ pub fn run(console: &Console, args: &Compile) -> Outcome<Value> {
             let each: u64 = bundle.slots.iter().filter(|s| s.kind == SlotKind::Correction).map(|s| s.bytes()).sum();
             let said = if args.requests.is_none() { " (--requests N deals another number)" } else { "" };
             console.say(format!(
-                "dealt {requests} key pairs to each device, kept at {}: {}{said}",
+                "dealt {} to each device, kept at {}: {}{said}",
+                things(requests, "key pair"),
                 if holder == Role::Device { "the device" } else { "edge A" },
                 bytes(each.saturating_mul(requests)),
             ));

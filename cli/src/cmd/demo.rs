@@ -16,7 +16,7 @@ use crate::args::{Demo, ModelOptions, Scheme};
 use crate::cmd::compile::{PLAIN_BANNER, Wishes, options, write_folders};
 use crate::compare::{Comparison, compare, number};
 use crate::config::ImageEntry;
-use crate::console::{Console, bytes, percent, table};
+use crate::console::{Console, bytes, percent, table, things};
 use crate::demo::child::Child;
 use crate::demo::picture::{Grid, Page, Seen, html};
 use crate::exit::Exit;
@@ -74,9 +74,9 @@ pub fn run(console: &Console, args: &Demo) -> Outcome<Value> {
     let share = told.result.get("outsourced_mac_share").and_then(Value::as_f64).unwrap_or(0.0);
     console.say("");
     console.say(format!(
-        "   {} of the mult-adds outsourced; {} rounds; {} up, {} down; largest difference {:.1e}",
+        "   {} of the mult-adds outsourced; {}; {} up, {} down; largest difference {:.1e}",
         percent(share),
-        cost("rounds"),
+        things(cost("rounds"), "round"),
         bytes(cost("bytes_up")),
         bytes(cost("bytes_down")),
         comparison.max_rel_err(),
@@ -109,6 +109,8 @@ fn finish(
     labels: &[String],
 ) -> Outcome<Value> {
     let mut result = told.result;
+    // The device's own output file lies in a folder that goes with this process.
+    result.remove("output");
     let class = told.outputs.first().and_then(output::top).and_then(|t| t.first().map(|t| t.0));
     for (key, value) in [
         ("max_rel_err", number(comparison.max_rel_err())),

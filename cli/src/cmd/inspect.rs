@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::args::{Inspect, ModelOptions, Precision, Scheme};
 use crate::cmd::compile::options;
 use crate::config::hex;
-use crate::console::{Console, bytes, count, percent, table};
+use crate::console::{Console, bytes, count, percent, table, things};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::compile_failure;
@@ -64,8 +64,8 @@ fn model(console: &Console, args: &Inspect) -> Outcome<Value> {
         }
         console.say("");
         console.say(format!(
-            "{} segments; with scheme {}, precision {}:",
-            report.segments,
+            "{}; with scheme {}, precision {}:",
+            things(report.segments as u64, "segment"),
             wishes.scheme.name(),
             wishes.precision.name(),
         ));
@@ -222,14 +222,18 @@ fn plan(console: &Console, plan: &Plan, as_text: bool) -> Outcome<Value> {
         ports(console, "output", &bundle.outputs);
         for role in Role::ALL {
             let steps = bundle.program(role).map_or(0, |p| p.steps.len());
-            console.say(format!("  {role}: {steps} steps"));
+            console.say(format!("  {role}: {}", things(steps as u64, "step")));
         }
-        console.say(format!("  {} constants for this role, {}", plan.constants.len(), bytes(constant_bytes)));
         console.say(format!(
-            "{} segments, {} of the mult-adds outsourced; {} rounds; {} up, {} down, {} between edges",
-            bundle.maps.len(),
+            "  {} for this role, {}",
+            things(plan.constants.len() as u64, "constant"),
+            bytes(constant_bytes)
+        ));
+        console.say(format!(
+            "{}, {} of the mult-adds outsourced; {}; {} up, {} down, {} between edges",
+            things(bundle.maps.len() as u64, "segment"),
             percent(share),
-            cost.rounds,
+            things(cost.rounds, "round"),
             bytes(cost.bytes_up),
             bytes(cost.bytes_down),
             bytes(cost.bytes_edge_link),

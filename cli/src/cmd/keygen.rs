@@ -14,7 +14,7 @@ use crate::cmd::compile::DEFAULT_REQUESTS;
 use crate::config::device::DeviceFile;
 use crate::config::edge::EdgeFile;
 use crate::config::{Source, hex};
-use crate::console::{Console, bytes};
+use crate::console::{Console, bytes, things};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::store_failure;
@@ -121,9 +121,10 @@ fn new_keys(console: &Console, dir: &Path, existing: Existing, requests: Option<
         write(contents, &staging)?;
         staging.publish()?;
     }
-    console.say(format!("new keys for {count} device{}", if count == 1 { "" } else { "s" }));
+    console.say(format!("new keys for {}", things(count as u64, "device")));
     if let Some(requests) = requests {
-        console.say(format!("dealt {requests} key pairs to each; `keygen --requests N` deals further ones"));
+        console
+            .say(format!("dealt {} to each; `keygen --requests N` deals further ones", things(requests, "key pair")));
     }
     console.note("copy every folder again: old and new keys do not work together");
     Ok(json!({ "devices": count, "new_keys": true, "requests": requests }))

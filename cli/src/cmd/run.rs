@@ -10,8 +10,9 @@ use crate::cmd::inspect::share;
 use crate::compare::{compare, number, read_expected};
 use crate::config::ImageEntry;
 use crate::config::device::DeviceConfig;
-use crate::console::{Console, bytes, percent};
-use crate::failure::Outcome;
+use crate::console::{Console, bytes, percent, things};
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
 use crate::foreign::node_failure;
 use crate::input;
 use crate::isa;
@@ -34,6 +35,14 @@ pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
         output::check_path(path, &bundle.outputs)?;
     }
     let expected = args.expected.as_deref().map(|p| read_expected(p, &bundle.outputs)).transpose()?;
+    // Better now than after a request whose result would be lost.
+    for (port, value) in bundle.outputs.iter().zip(expected.iter().flatten()) {
+        if *value.shape() != port.shape {
+            let message = format!("output `{}` is {}, --expected has {}", port.name, port.shape, value.shape());
+            let failure = Failure::new(Exit::Refused, "pponnx::input::shape", message);
+            return Err(Box::new(failure.help("the expected values are of another model or another input shape")));
+        }
+    }
     let image = ImageEntry::from_args(&args.image).or(&config.image);
     let fitted = input::fit(&loaded, &bundle.inputs, &image)?;
     drop(loaded);
@@ -126,10 +135,10 @@ pub fn facts(bundle: &ValidBundle, stats: &Stats) -> Map<String, Value> {
 /// One line about what a request cost.
 pub fn cost_line(bundle: &ValidBundle, stats: &Stats) -> String {
     format!(
-        "{} segments, {} of the mult-adds outsourced; {} rounds; {} up, {} down; device CPU {:.1} ms, in all {:.1} ms",
-        bundle.maps.len(),
+        "{}, {} of the mult-adds outsourced; {}; {} up, {} down; device CPU {:.1} ms, in all {:.1} ms",
+        things(bundle.maps.len() as u64, "segment"),
         percent(share(bundle)),
-        stats.rounds,
+        things(stats.rounds, "round"),
         bytes(stats.bytes_up),
         bytes(stats.bytes_down),
         stats.device_cpu_ms,

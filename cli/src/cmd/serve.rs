@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::Serve;
 use crate::config::EdgeRole;
 use crate::config::edge::EdgeConfig;
-use crate::console::Console;
+use crate::console::{Console, things};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::foreign::node_failure;
@@ -40,8 +40,8 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
         let _progress = Progress::start(console, "loading plans");
         edge(console, &config, isa::kernels()?, listen, args.edge_a.as_ref(), observer)?
     };
-    let plans = settings.plans.len();
-    let devices = settings.devices.len();
+    let plans = things(settings.plans.len() as u64, "plan");
+    let devices = things(settings.devices.len() as u64, "device");
     block_on(async {
         let mut stop = Signals::start()?;
         let started = match role {
@@ -54,7 +54,7 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
             write_beside(path, format!("{address}\n").as_bytes())?;
         }
         console.event(&json!({ "event": "ready", "role": role.name(), "address": address }));
-        console.say(format!("{} listens at {address}: {plans} plans, {devices} devices", role.name()));
+        console.say(format!("{} listens at {address}: {plans}, {devices}", role.name()));
         tokio::select! {
             ended = running.wait() => ended.map_err(node_failure)?,
             () = stdin_closed(args.until_stdin_closes) => running.stop(GRACE).await.map_err(node_failure)?,

@@ -261,8 +261,18 @@ fn report(console: &Console, args: &Verify, work: &mut Work, found: Found, notes
         console.say(format!("agrees with plaintext within {tolerance:e}"));
         return Ok(result.into());
     }
+    let expected = found.main.as_ref().and_then(|m| m.expected.as_ref()).filter(|e| !e.within(tolerance));
+    let plain_agrees = found.main.as_ref().is_none_or(|m| m.plain.within(tolerance));
+    let mut help = "try --precision precise, and --layers to see which segment differs first";
     let message = if !problems.is_empty() {
         problems.join("; ")
+    } else if let Some(expected) = expected.filter(|_| plain_agrees) {
+        help = "it agrees with plaintext, so the file given with --expected is of another model or another input";
+        let largest = if expected.argmax_match() { "" } else { ", and in which element is largest" };
+        format!(
+            "the answer differs from --expected by {:.1e} of its largest value{largest}; {tolerance:e} is accepted",
+            expected.max_rel_err()
+        )
     } else if max_rel_err > tolerance || !max_rel_err.is_finite() {
         format!(
             "the answer differs from plaintext by {max_rel_err:.1e} of its largest value; {tolerance:e} is accepted"
@@ -270,8 +280,7 @@ fn report(console: &Console, args: &Verify, work: &mut Work, found: Found, notes
     } else {
         format!("the largest element is another one than in plaintext (difference {max_rel_err:.1e})")
     };
-    let mut failure = Failure::new(Exit::Differs, "pponnx::verify::differs", message)
-        .help("try --precision precise, and --layers to see which segment differs first");
+    let mut failure = Failure::new(Exit::Differs, "pponnx::verify::differs", message).help(help);
     failure.result = result;
     Err(Box::new(failure))
 }

@@ -35,11 +35,7 @@ fn slice(
 }
 
 /// Forward steps in one operation, then each backward axis by its indices.
-fn strided(
-    cuts: &[(usize, usize, isize)],
-    claim: &Claim<'_>,
-    lowering: &mut Lowering<'_>,
-) -> Result<ValueId, String> {
+fn strided(cuts: &[(usize, usize, isize)], claim: &Claim<'_>, lowering: &mut Lowering<'_>) -> Result<ValueId, String> {
     let (mut x, shape) = claim.value(0)?;
     let (mut starts, mut steps, mut lens) = (vec![0; shape.rank()], vec![1; shape.rank()], shape.0.clone());
     let length = |axis: usize| claim.shape.0.get(axis).copied().ok_or("its axis lies outside the result");

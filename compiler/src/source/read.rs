@@ -6,8 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use pponnx_plans::valid::limits::ELEMENTS as MAX_ELEMENTS;
 use pponnx_plans::value::Shape;
 use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
@@ -34,6 +35,7 @@ pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, Com
         let text = format!("`{fallback}` is not an ONNX model, or incomplete: {e}");
         Diagnostic::new("not-onnx", text).hint("export the model again")
     })?;
+    CompileError::unless_empty(strays(&proto))?;
     let (mut found, mut notes) = check::walk(&fw, &proto, dir);
     if let Some(graph) = proto.graph.as_mut() {
         found.extend(shapes::pin(graph, options, &mut notes));
@@ -107,6 +109,21 @@ fn open(source: &ModelSource) -> Result<Opened, Diagnostic> {
         return Err(Diagnostic::new("not-onnx", format!("`{}` is empty", opened.0)));
     }
     Ok(opened)
+}
+
+/// External data that lies elsewhere than beside the model: a file from a stranger must not make us read others.
+fn strays(proto: &pb::ModelProto) -> Vec<Diagnostic> {
+    let tensors = proto.graph.iter().flat_map(|g| &g.initializer);
+    let located = tensors.flat_map(|t| t.external_data.iter().filter(|e| e.key == "location").map(move |e| (t, e)));
+    located
+        .filter(|(_, e)| {
+            !Path::new(&e.value).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
+        })
+        .map(|(t, e)| {
+            let text = format!("tensor `{}` names external data outside the model's folder: `{}`", t.name, e.value);
+            Diagnostic::new("external-data", text).hint("put the file beside the model and save the model again")
+        })
+        .collect()
 }
 
 /// Digest of the file, then of each external file it names, in order of their names.
@@ -231,6 +248,7 @@ fn translate(fw: &Onnx, proto: &mut pb::ModelProto, dir: Option<&str>, prefix: &
     }
     graph.initializer.clear();
     model.analyse(false)?;
+    bounded(&model)?;
     let mut known: BTreeMap<String, Constant> = BTreeMap::new();
     for (name, outlet) in &outlets_by_name {
         if let Some(value) = model.outlet_fact(*outlet)?.value.concretize() {
@@ -277,6 +295,24 @@ fn translate(fw: &Onnx, proto: &mut pb::ModelProto, dir: Option<&str>, prefix: &
     });
     let problems = typed.nodes().iter().filter_map(|n| typed::problem(&typed, n)).collect();
     Ok(Translated { typed: nodes.collect(), facts, outlets, known, problems })
+}
+
+/// Refuses tensors that no plan could hold before anything tries to compute them.
+fn bounded(model: &InferenceModel) -> TractResult<()> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            // A shape that is not known yet is looked at again by the validator.
+            let Some(dims) = output.fact.shape.concretize() else { continue };
+            let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.to_usize().ok()?));
+            let shape = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            ensure!(
+                count.is_some_and(|n| n <= MAX_ELEMENTS),
+                "node \"{}\": a tensor of shape [{shape}] has more than {MAX_ELEMENTS} elements",
+                node.name
+            );
+        }
+    }
+    Ok(())
 }
 
 fn fact(fact: &TypedFact) -> Fact {

@@ -43,7 +43,7 @@ pub enum EngineError {
     },
     /// A tensor to be sent holds NaN or infinity. Nothing of it was sent.
     #[error(
-        "segment {segment:?}: its input holds NaN or infinity, probably because input {input:?} does; nothing was sent"
+        "segment {segment:?}: its input holds NaN or infinity, because input {input:?} does or has too large numbers; nothing of it was sent"
     )]
     NotFinite {
         /// Name of the segment whose input it is.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -18,6 +19,11 @@ use crate::traffic::{Counted, Traffic};
 /// would reset the connection and destroy the alert on its way.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
+
+/// Silence after which the system asks whether the peer is still there, how often, and how many times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// Pause after the system has run out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +51,7 @@ pub async fn connect(addr: &str, tls: &ClientTls, deadline: Deadline) -> Result<
     };
     let (stream, address) = deadline.bound(Phase::Connect, dial).await?;
     let io_failed = |source| NetError::Io { phase: Phase::Connect, source };
-    stream.set_nodelay(true).map_err(io_failed)?;
+    prepare(&stream).map_err(io_failed)?;
 
     let traffic = Traffic::default();
     let connector = TlsConnector::from(tls.config.clone());
@@ -59,6 +65,14 @@ pub async fn connect(addr: &str, tls: &ClientTls, deadline: Deadline) -> Result<
     let (_, state) = stream.get_ref();
     let peer = Peer { pin: peer_pin(state), addr: Some(address), tls: TlsFacts::of(state) };
     Ok(Connection::new(stream, peer, Some(tls.own), traffic))
+}
+
+/// Small frames leave at once, and a peer that vanished without a word is noticed within about a minute.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// A port that takes calls.
@@ -139,8 +153,7 @@ impl Incoming {
     /// [`NetError::UnknownPin`], [`NetError::Timeout`], [`NetError::Tls`], and others. A caller that is turned down is
     /// given up to a second to read the reason.
     pub async fn handshake(self, tls: &ServerTls, deadline: Deadline) -> Result<Connection, NetError> {
-        let nodelay = self.stream.set_nodelay(true);
-        nodelay.map_err(|source| NetError::Io { phase: Phase::Handshake, source })?;
+        prepare(&self.stream).map_err(|source| NetError::Io { phase: Phase::Handshake, source })?;
         let traffic = Traffic::default();
         let counted = Counted::new(self.stream, traffic.clone());
         let accept = TlsAcceptor::from(tls.config.clone()).accept(counted).into_fallible();

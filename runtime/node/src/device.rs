@@ -455,7 +455,10 @@ fn cpu_ms() -> f64 {
 async fn dial(edge: Role, at: &EdgeAddress, identity: &Identity, t: Timeouts) -> Result<Connection, NodeError> {
     let failed = |e| NodeError::connecting(edge, e);
     let tls = ClientTls::new(identity, &[at.pin]).map_err(failed)?;
-    connect(&at.address, &tls, Deadline::after(t.connect)).await.map_err(failed)
+    let mut connection = connect(&at.address, &tls, Deadline::after(t.connect)).await.map_err(failed)?;
+    // an edge that takes no upload is as silent as one that gives no answer
+    connection.writer.set_stall_limit(t.reply);
+    Ok(connection)
 }
 
 async fn send(edge: Role, connection: &mut Connection, message: &Message) -> Result<(), NodeError> {
@@ -495,7 +498,11 @@ async fn open_with_edge_b(
             KeyFile::read(&path)?.require(&path, &device, &digest)?;
             match past {
                 None => KeyFile::advance(&path).map_err(AcceptError::from),
-                Some(past) => KeyFile::advance_past(&path, past),
+                Some(past) => match KeyFile::advance_past(&path, past) {
+                    // another process of this device went past it meanwhile
+                    Err(AcceptError::Behind { .. }) => KeyFile::advance(&path).map_err(AcceptError::from),
+                    advanced => advanced,
+                },
             }
         });
         let file = advanced.await??;

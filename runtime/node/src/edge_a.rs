@@ -1,7 +1,8 @@
 //! Edge A: multiplies what devices upload, subtracts corrections, answers.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pponnx_engine::{EngineError, Execution, LoadedPlan, Progress, Secrets};
 use pponnx_keys::{MarkError, PairError};
@@ -12,13 +13,16 @@ use pponnx_wire::message::{Abort, AbortCode, Message, PeerRole, Refuse, RefuseCo
 use pponnx_wire::states::Established;
 use pponnx_wire::states::edge::{AwaitHelloAtA, Caller, DeviceAtA, EdgeBAtA};
 use pponnx_wire::{Kind, Limits as FrameLimits, WireError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::NodeError;
 use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
-use crate::sessions::{NoCorrection, Session, Sessions};
+use crate::sessions::{NoCorrection, Session, Sessions, lock};
 use crate::topology::Corrections;
+
+/// Of two entries for one plan only one would count.
+pub(crate) const LISTED_TWICE: &str = "the same plan is listed twice; remove one [[plan]]";
 
 struct Shared {
     plans: BTreeMap<[u8; 32], ServedPlan>,
@@ -26,7 +30,73 @@ struct Shared {
     callers: Vec<Pin>,
     limits: Limits,
     sessions: Sessions,
+    /// Devices with dealt key pairs that are connected, by device and bundle.
+    dealt: Mutex<BTreeSet<([u8; 16], [u8; 32])>>,
+    /// Told when one of them hangs up.
+    hung_up: Notify,
+    /// Requests under way: the link to edge B outlives them when the edge stops.
+    busy: watch::Sender<usize>,
     observer: Option<Observer>,
+}
+
+/// Counts one request in [`Shared::busy`] for as long as it lives.
+struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl Busy<'_> {
+    fn start(count: &watch::Sender<usize>) -> Busy<'_> {
+        count.send_modify(|n| *n += 1);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+/// Waits until the edge is told to stop and no request needs corrections any more. Safe to cancel.
+async fn stopped_and_idle(stop: &mut watch::Receiver<bool>, busy: &watch::Sender<usize>) {
+    stopped(stop).await;
+    // the sender lives as long as the edge
+    let _ = busy.subscribe().wait_for(|n| *n == 0).await;
+}
+
+/// A place in [`Shared::dealt`], given up when dropped.
+struct Place<'a> {
+    shared: &'a Shared,
+    who: ([u8; 16], [u8; 32]),
+}
+
+/// How long a device's new connection waits for its old one to end: a device that starts again at once is faster than
+/// the news that it hung up.
+const HANG_UP: Duration = Duration::from_secs(3);
+
+impl Place<'_> {
+    /// One connection at a time per device and bundle where masks hang on request numbers: of two copies of a device, the
+    /// second must not get as far as uploading under a number that the first is using.
+    async fn take(shared: &Shared, who: ([u8; 16], [u8; 32])) -> Option<Place<'_>> {
+        let wait = async {
+            loop {
+                let hung_up = shared.hung_up.notified();
+                tokio::pin!(hung_up);
+                // registered before the look, so that nothing that happens in between is missed
+                hung_up.as_mut().enable();
+                if lock(&shared.dealt).insert(who) {
+                    return Place { shared, who };
+                }
+                hung_up.await;
+            }
+        };
+        tokio::time::timeout(HANG_UP, wait).await.ok()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.dealt).remove(&self.who);
+        self.shared.hung_up.notify_waiters();
+    }
 }
 
 /// Starts edge A.
@@ -45,7 +115,9 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
                     .into(),
             ));
         }
-        plans.insert(*served.plan.digest(), served);
+        if plans.insert(*served.plan.digest(), served).is_some() {
+            return Err(NodeError::Settings(LISTED_TWICE.into()));
+        }
     }
     let allowed: Vec<Pin> = settings.devices.iter().map(|d| d.pin).chain(settings.callers.iter().copied()).collect();
     let tls = ServerTls::new(&settings.identity, move |pin| allowed.contains(pin)).map_err(NodeError::from_own)?;
@@ -55,6 +127,9 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
         callers: settings.callers,
         limits: settings.limits,
         sessions: Sessions::default(),
+        dealt: Mutex::default(),
+        hung_up: Notify::new(),
+        busy: watch::Sender::new(0),
         observer: settings.observer,
     });
     serve::run(&settings.listen, tls, settings.limits, JoinSet::new(), move |connection, stop| {
@@ -139,7 +214,7 @@ async fn edge_b(
                     Err(e) => break Err(lost(e)),
                 }
             }
-            () = stopped(&mut stop) => break Ok(()),
+            () = stopped_and_idle(&mut stop, &shared.busy) => break Ok(()),
         };
         let message = match message.map_err(NodeErrorOrEnd::from) {
             Ok(message) => message,
@@ -265,6 +340,16 @@ async fn device(
         }
     };
     let corrections = Corrections::of(served.plan.bundle());
+    let place = match corrections.needs_ledger() {
+        true => Some(Place::take(shared, (hello.device, hello.bundle)).await),
+        false => None,
+    };
+    if let Some(None) = place {
+        let why = "this device is connected already: a copy of it, or a connection that has not ended yet";
+        let refuse = Refuse::new(RefuseCode::Busy, why);
+        turn_down(&mut writer, refuse.clone()).await;
+        return Err(refused(Role::Device, refuse));
+    }
     let mark = match &served.marks {
         Some(marks) if corrections.needs_ledger() => {
             let (marks, device) = (Arc::clone(marks), hello.device);
@@ -326,6 +411,7 @@ async fn device(
         }
         match established.receive(message).map_err(|e| NodeError::protocol(Role::Device, e))? {
             Message::Begin { request } => {
+                let _busy = Busy::start(&shared.busy);
                 let mut link = Link { shared, reader: &mut reader, writer: &mut writer, established: &mut established };
                 let done = link.request(served, session.as_deref(), hello.device, request).await;
                 if let Some(session) = &session {

@@ -13,7 +13,7 @@ use pponnx_wire::states::edge::{AwaitHelloAtB, AwaitOpen, DeviceAtB};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::edge_a::blocking;
+use crate::edge_a::{LISTED_TWICE, blocking};
 use crate::error::NodeError;
 use crate::relay::{Credit, Uplink};
 use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
@@ -39,7 +39,9 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
             return Err(NodeError::Settings(format!("a plan of {} at edge B", served.plan.role())));
         }
         relays |= Corrections::of(served.plan.bundle()).attaches();
-        plans.insert(*served.plan.digest(), served);
+        if plans.insert(*served.plan.digest(), served).is_some() {
+            return Err(NodeError::Settings(LISTED_TWICE.into()));
+        }
     }
     let allowed: Vec<_> = settings.devices.iter().map(|d| d.pin).collect();
     let tls = ServerTls::new(&settings.identity, move |pin| allowed.contains(pin)).map_err(NodeError::from_own)?;

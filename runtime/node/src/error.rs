@@ -57,7 +57,7 @@ pub enum NodeError {
         refuse: Refuse,
     },
     /// An edge gave up on a request.
-    #[error("{edge}: {abort}{}", in_segment(segment))]
+    #[error("{edge}{}: {abort}", in_segment(segment))]
     Aborted {
         /// Which edge.
         edge: Role,
