@@ -2,12 +2,12 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`device`] | [`Device`](device::Device): opens a session, runs requests |
+//! | [`device`] | [`Device`]: opens a session, runs requests |
 //! | [`edge_a`] | edge A: multiplies masked uploads, holds corrections |
 //! | [`edge_b`] | edge B: computes corrections, ahead of demand (`relay`) or during the request (`two-edge`) |
 //! | [`serve`] | accepting, limits and graceful shutdown of both |
 //! | [`topology`] | what a bundle's programs ask of the connections |
-//! | [`error`] | [`NodeError`](error::NodeError), which names edge, segment and time |
+//! | [`error`] | [`NodeError`], which names edge, segment and time |
 //!
 //! **Invariant**: nothing here decides what is sent; programs of a validated bundle do. These modules carry payloads between
 //! executions, connections and stores.
