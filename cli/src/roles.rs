@@ -180,7 +180,7 @@ pub fn tokio() -> Outcome<tokio::runtime::Runtime> {
         .map_err(|e| Box::new(Failure::new(Exit::Internal, "pponnx::internal", format!("cannot start threads: {e}"))))
 }
 
-/// Runs a future with [`tokio`]'s runtime; errors of the roles become failures.
+/// Runs a future with tokio's runtime; errors of the roles become failures.
 pub fn block_on<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     tokio()?.block_on(future)
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Bundle`](plan::Bundle) holds one straight-line program per role, the linear maps they apply, the
 //! slots over which tensors travel and the constants they read, by digest. The compiler writes bundles,
-//! [`valid::validate`] admits them, the runtime executes what was admitted, and [`reference`] says
+//! [`valid::validate`] admits them, the runtime executes what was admitted, and [`mod@reference`] says
 //! what every operation means, in integers.
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Reads ONNX: the only place here that says `tract`.
 //!
-//! [`read`] turns a file into a [`Network`], plain data: the ONNX nodes in execution order, and the typed nodes
+//! [`read()`] turns a file into a [`Network`], plain data: the ONNX nodes in execution order, and the typed nodes
 //! into which tract translates them. Everything behind works on that.
 
 mod cells;

@@ -1,7 +1,7 @@
 //! The text form of bundles: what `pponnx inspect` shows and golden tests compare. `FORMAT.md` has the grammar.
 //!
 //! One entry a line, values numbered in order, constants by digest: a small change of a plan is a small diff.
-//! [`parse`] gives back exactly the bundle that [`print`] was given.
+//! [`parse()`] gives back exactly the bundle that [`print()`] was given.
 
 mod cursor;
 mod lex;
