@@ -143,7 +143,7 @@ impl Lowering<'_> {
         for map in stage.maps {
             let (_, upload, encoded, masked) =
                 uploads.iter().find(|u| u.0 == map.input).ok_or("a map whose upload is missing")?;
-            let io = self.map(&map, upload, scheme)?;
+            let io = self.map(&map, scheme)?;
             self.w.push_many(Role::Offline, Op::DealCheck { map: io.map }, Vec::new());
             scheme.answer(&mut self.w, &io, upload, *masked);
             replies.push((map, io, *encoded));
@@ -172,7 +172,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn map(&mut self, map: &IntMap, upload: &UploadIo, scheme: &dyn Scheme) -> Result<MapIo, String> {
+    fn map(&mut self, map: &IntMap, scheme: &dyn Scheme) -> Result<MapIo, String> {
         let weight = |this: &mut Self, w: Arc<IntWeights>| this.constant(w.dtype, w.shape.clone(), w.bytes.clone());
         let mut ops = Vec::new();
         for op in &map.map.ops {
@@ -186,7 +186,6 @@ impl Lowering<'_> {
         let name = &map.map.name;
         let correction = scheme.corrects().then(|| self.w.slot(SlotKind::Correction, k, &shape, name));
         let reply = self.w.slot(SlotKind::Download, k, &shape, name);
-        let _ = upload;
         Ok(MapIo { map: MapId(self.maps.len() as u32 - 1), correction: correction.unwrap_or(reply), reply, k, shape })
     }
 }

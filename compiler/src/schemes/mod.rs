@@ -28,9 +28,6 @@ pub trait Scheme: Sync {
     /// The name on the command line and in plans.
     fn name(&self) -> &'static str;
 
-    /// One line for help texts.
-    fn about(&self) -> &'static str;
-
     /// Whether the owner deals corrections for a fixed number of requests.
     fn deals_pairs(&self) -> bool {
         false
@@ -40,9 +37,6 @@ pub trait Scheme: Sync {
     fn corrects(&self) -> bool {
         true
     }
-
-    /// Roles that take part in a request.
-    fn roles(&self) -> &'static [Role];
 
     /// The device's step from encoded integers to what it sends.
     fn hide(&self, w: &mut Writer, upload: &UploadIo, encoded: ValueId) -> ValueId {

@@ -15,16 +15,8 @@ impl Scheme for OneTime {
         "one-time"
     }
 
-    fn about(&self) -> &'static str {
-        "one edge; the device stores a correction per request, dealt by the owner (Tian et al. 2019)"
-    }
-
     fn deals_pairs(&self) -> bool {
         true
-    }
-
-    fn roles(&self) -> &'static [Role] {
-        &[Role::Device, Role::EdgeA]
     }
 
     fn upload(&self, w: &mut Writer, upload: &mut UploadIo) {

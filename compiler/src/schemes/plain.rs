@@ -13,16 +13,8 @@ impl Scheme for Plain {
         "plain"
     }
 
-    fn about(&self) -> &'static str {
-        "NO PRIVACY: integers in clear to one edge; for tests"
-    }
-
     fn corrects(&self) -> bool {
         false
-    }
-
-    fn roles(&self) -> &'static [Role] {
-        &[Role::Device, Role::EdgeA]
     }
 
     fn hide(&self, w: &mut Writer, upload: &UploadIo, encoded: ValueId) -> ValueId {

@@ -1,7 +1,7 @@
 //! `relay`: edge B computes padded corrections ahead of the request and leaves them with edge A.
 //!
-//! Online one edge, one upload and one download per segment; the device keeps 32 bytes of key. Privacy against each
-//! edge: Theorems 1 and 2 of `docs/threat-model.md`.
+//! Online one edge, one upload and one download per segment; the device keeps 32 bytes of key. What is promised against
+//! each edge stands in `docs/threat-model.md`.
 
 use pponnx_plans::op::Op;
 use pponnx_plans::value::{Role, ValueId};
@@ -14,14 +14,6 @@ pub struct Relay;
 impl Scheme for Relay {
     fn name(&self) -> &'static str {
         "relay"
-    }
-
-    fn about(&self) -> &'static str {
-        "edge B computes corrections ahead of time and leaves them, padded, with edge A (default)"
-    }
-
-    fn roles(&self) -> &'static [Role] {
-        &[Role::Device, Role::EdgeA, Role::EdgeB]
     }
 
     fn upload(&self, w: &mut Writer, upload: &mut UploadIo) {

@@ -15,16 +15,8 @@ impl Scheme for Stockpile {
         "stockpile"
     }
 
-    fn about(&self) -> &'static str {
-        "one edge, which stores padded corrections dealt by the owner"
-    }
-
     fn deals_pairs(&self) -> bool {
         true
-    }
-
-    fn roles(&self) -> &'static [Role] {
-        &[Role::Device, Role::EdgeA]
     }
 
     fn upload(&self, w: &mut Writer, upload: &mut UploadIo) {

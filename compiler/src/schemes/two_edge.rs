@@ -1,7 +1,7 @@
 //! `two-edge`: edge B computes the correction during the request and sends it to the device.
 //!
-//! After Tian, Njilla, Yuan and Yu, "Cost-Effective Privacy-Preserving Outsourcing" (ePrint 2020/155), with a seed in place
-//! of the second ciphertext: edge B learns a request number and nothing that depends on data.
+//! After Tian, Njilla, Yuan and Yu (ePrint 2020/155), with a seed in place of the second ciphertext: edge B learns a
+//! request number and nothing that depends on data.
 
 use pponnx_plans::op::Op;
 use pponnx_plans::value::{Role, ValueId};
@@ -14,14 +14,6 @@ pub struct TwoEdge;
 impl Scheme for TwoEdge {
     fn name(&self) -> &'static str {
         "two-edge"
-    }
-
-    fn about(&self) -> &'static str {
-        "edge B sends each correction to the device during the request (Tian et al. 2020)"
-    }
-
-    fn roles(&self) -> &'static [Role] {
-        &[Role::Device, Role::EdgeA, Role::EdgeB]
     }
 
     fn upload(&self, w: &mut Writer, upload: &mut UploadIo) {
