@@ -19,7 +19,7 @@ pub(crate) fn encode(
     x: &TensorValue,
     groups: usize,
     range: &Range,
-    kernels: Kernels,
+    kernels: &Kernels,
     step: &Prepared,
 ) -> Result<Encoded, EngineError> {
     let site = step.encode_site()?;
