@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use pponnx_kernels::{KernelError, Kernels};
+use pponnx_kernels::{Kernels, RankOne};
 use pponnx_keys::{CheckData, MapCheck, Part};
 use pponnx_plans::map::{CheckForm, LinearMap, MapOp};
 use pponnx_plans::plan::Bundle;
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::error::EngineError;
 use crate::memory::Encoded;
+use crate::reveal::Lifted;
 use crate::ring::unfit;
 use crate::site::CheckSite;
 
@@ -87,37 +88,9 @@ impl Layout {
         self.positions() * self.channels
     }
 
-    /// `sum a[c] * beta[o * inner + i] * x[o, c, i]` over the elements of `x`, of which the first is element `at` of
-    /// the tensor, given the inner product of field elements and integers.
-    fn product<T>(
-        &self,
-        a: &[u64],
-        beta: &[u64],
-        at: usize,
-        x: &[T],
-        dot: impl Fn(&[u64], &[T]) -> Result<u64, KernelError>,
-    ) -> Result<Fp, EngineError> {
-        // along the axis that lies together, one factor is the same for a whole row
-        let along_channels = self.inner == 1;
-        let row = if along_channels { self.channels } else { self.inner }.max(1);
-        let mut sum = Fp::ZERO;
-        let (mut at, mut x) = (at, x);
-        while !x.is_empty() {
-            let (number, from) = (at / row, at % row);
-            let (now, later) = x.split_at(x.len().min(row - from));
-            let (factor, vector) = if along_channels {
-                (beta.get(number), a.get(from..from + now.len()))
-            } else {
-                let (outer, channel) = (number / self.channels, number % self.channels);
-                let start = outer * self.inner + from;
-                (a.get(channel), beta.get(start..start + now.len()))
-            };
-            let (factor, vector) = factor.zip(vector).ok_or_else(|| unfit("a check of another size"))?;
-            sum = sum.add(Fp::new(*factor).times(Fp::new(dot(vector, now).map_err(unfit)?)));
-            at += now.len();
-            x = later;
-        }
-        Ok(sum)
+    /// The vector `a (x) beta`, as kernels take it.
+    fn vector<'a>(&self, a: &'a [u64], beta: &'a [u64]) -> RankOne<'a> {
+        RankOne { a, beta, inner: self.inner.max(1) }
     }
 }
 
@@ -225,7 +198,8 @@ impl CheckMaterial {
                 Ok(sum)
             }
             (Right::Product { layout, g }, [x]) if layout.len() == x.x.len() => {
-                layout.product(g, beta, 0, &x.x, |c, x| kernels.dot_p61_i32(c, x))
+                let sum = kernels.rank_one_p61_i32(&layout.vector(g, beta), 0, &x.x).map_err(unfit)?;
+                Ok(Fp::new(sum))
             }
             _ => Err(wrong(map.0, "the inputs are others")),
         }
@@ -263,13 +237,13 @@ impl Tally<'_> {
     ///
     /// # Errors
     /// [`EngineError::PlanMismatch`] if they are more than the result has.
-    pub(crate) fn add(&mut self, z: &[i64], kernels: &Kernels) -> Result<(), EngineError> {
+    pub(crate) fn add<T: Lifted>(&mut self, z: &[T], kernels: &Kernels) -> Result<(), EngineError> {
         if self.len() - self.at < z.len() {
             return Err(wrong(self.map.0, "the result has another size"));
         }
         let MapMaterial { layout, a, beta, .. } = self.material;
-        let sum = layout.product(a, beta, self.at, z, |v, z| kernels.dot_p61_i64(v, z))?;
-        self.left = self.left.add(sum);
+        let sum = T::rank_one(kernels, &layout.vector(a, beta), self.at, z).map_err(unfit)?;
+        self.left = self.left.add(Fp::new(sum));
         self.at += z.len();
         Ok(())
     }
@@ -370,13 +344,11 @@ mod tests {
                 let v = reference::outer(form, &shape, &elements(&a), &elements(&beta)).unwrap();
                 let z: Vec<i64> =
                     (0..shape.len() as i64).map(|i| (i * 0x1234_5678_9abc + 7) * (1 - i % 2 * 2)).collect();
-                let dot = |v: &[u64], z: &[i64]| kernels.dot_p61_i64(v, z);
-                let got = layout.product(&a, &beta, 0, &z, dot).unwrap();
+                let product = |at, z: &[i64]| kernels.rank_one_p61_i64(&layout.vector(&a, &beta), at, z).map(Fp::new);
+                let got = product(0, &z).unwrap();
                 assert_eq!(got, reference::dot(&v.data, &z), "{form:?} {shape}");
                 for cut in 0..z.len() {
-                    let (head, tail) = z.split_at(cut);
-                    let head = layout.product(&a, &beta, 0, head, dot).unwrap();
-                    let tail = layout.product(&a, &beta, cut, tail, dot).unwrap();
+                    let (head, tail) = (product(0, &z[..cut]).unwrap(), product(cut, &z[cut..]).unwrap());
                     assert_eq!(head.add(tail), got, "{form:?} {shape} {cut}");
                 }
             }

@@ -1,12 +1,13 @@
 //! Checked integers to real numbers.
 
-use pponnx_kernels::Kernels;
+use pponnx_kernels::{Activation, DecodeRows, Kernels};
 use pponnx_plans::reference::number::pow2;
 use pponnx_plans::value::Shape;
 
 use crate::check::Verified;
 use crate::error::EngineError;
 use crate::memory::Encoded;
+use crate::reveal::Lifted;
 use crate::ring::unfit;
 use crate::value::TensorValue;
 
@@ -131,25 +132,24 @@ impl Decoder<'_> {
         &self.table.shape
     }
 
-    /// Decodes the elements `z`, of which the first is element `at` of the tensor.
+    /// Decodes the elements `z`, of which the first is element `start` of the tensor.
     ///
     /// # Errors
     /// Slices of different lengths.
-    pub(crate) fn decode(&self, at: usize, z: &[i64], out: &mut [f32], kernels: &Kernels) -> Result<(), EngineError> {
-        let (run, bias) = (self.table.run.max(1), &self.table.bias);
-        let rows = self.factors.len().max(1);
-        let (mut at, mut z, mut out) = (at, z, out);
-        while !z.is_empty() {
-            let (row, from) = (at / run % rows, at % run);
-            let len = z.len().min(run - from).min(out.len());
-            let (now, later) = z.split_at(len);
-            let (to, rest) = out.split_at_mut(len);
-            let (factor, bias) = self.factors.get(row).zip(bias.get(row)).ok_or_else(|| unfit("a decode table"))?;
-            kernels.decode_row(now, *factor, *bias, to).map_err(unfit)?;
-            at += len;
-            (z, out) = (later, rest);
-        }
-        Ok(())
+    pub(crate) fn decode<T: Lifted>(
+        &self,
+        start: usize,
+        z: &[T],
+        out: &mut [f32],
+        kernels: &Kernels,
+    ) -> Result<(), EngineError> {
+        let rows = DecodeRows {
+            run: self.table.run.max(1),
+            factors: &self.factors,
+            biases: &self.table.bias,
+            activation: Activation::None,
+        };
+        T::decode(kernels, z, start, &rows, out).map_err(unfit)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Words above bit k may hold anything between steps; `pack`, `lift` and the mask functions reduce.
 
 use pponnx_kernels::{KernelError, Kernels, Word};
-use pponnx_keys::{Mask, MaskError, MaskParts};
+use pponnx_keys::{Mask, MaskError};
 use pponnx_plans::plan::Slot;
 use pponnx_plans::reference::scalar::Weighted;
 use pponnx_plans::reference::tensor::Tensor;
@@ -20,8 +20,6 @@ pub(crate) trait RingWord: Word + Weighted<i32> {
     fn of(value: &Value) -> Option<&Tensor<Self>>;
     /// Adds a mask, reducing to its width.
     fn add_mask(mask: Mask, words: &mut [Self]) -> Result<(), MaskError>;
-    /// Adds the next elements of a mask, reducing to its width.
-    fn add_part(mask: &mut MaskParts, words: &mut [Self]) -> Result<(), MaskError>;
 }
 
 impl RingWord for u32 {
@@ -37,9 +35,6 @@ impl RingWord for u32 {
     fn add_mask(mask: Mask, words: &mut [u32]) -> Result<(), MaskError> {
         mask.add_to_u32(words)
     }
-    fn add_part(mask: &mut MaskParts, words: &mut [u32]) -> Result<(), MaskError> {
-        mask.add_to_u32(words)
-    }
 }
 
 impl RingWord for u64 {
@@ -53,9 +48,6 @@ impl RingWord for u64 {
         }
     }
     fn add_mask(mask: Mask, words: &mut [u64]) -> Result<(), MaskError> {
-        mask.add_to_u64(words)
-    }
-    fn add_part(mask: &mut MaskParts, words: &mut [u64]) -> Result<(), MaskError> {
         mask.add_to_u64(words)
     }
 }

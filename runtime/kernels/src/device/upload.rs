@@ -37,6 +37,20 @@ impl Kernels {
         self.run(Upload { x, scale, mask, k, encoded, payload });
         Ok(())
     }
+
+    /// The second half of [`Kernels::upload`], for integers that are there already:
+    /// `payload = pack_k(encoded + mask mod 2^k)`.
+    ///
+    /// # Errors
+    /// `k` outside [1, 64]; lengths that do not fit each other.
+    pub fn upload_integers(self, encoded: &[i32], mask: &[u8], k: u32, payload: &mut [u8]) -> Result<(), KernelError> {
+        width::<u64>(k)?;
+        length("mask bytes", mask_bytes(encoded.len(), k)?, mask.len())?;
+        let bytes = packed_len(encoded.len(), k).ok_or(KernelError::TooLarge { what: "packed length" })?;
+        length("packed bytes", bytes, payload.len())?;
+        self.run(Integers { encoded, mask, k, payload });
+        Ok(())
+    }
 }
 
 struct Upload<'a> {
@@ -54,37 +68,58 @@ impl Task for Upload<'_> {
     #[inline(always)]
     fn run<L: Level>(self) {
         let Upload { x, scale, mask, k, encoded, payload } = self;
-        let pieces = x.chunks(STEP).zip(encoded.chunks_mut(STEP)).zip(payload.chunks_mut(STEP / 8 * k as usize));
-        match k {
-            32 => {
-                let words = mask.as_chunks::<4>().0.iter().zip(payload.as_chunks_mut::<4>().0);
-                for ((x, encoded), (r, word)) in x.iter().zip(encoded).zip(words) {
-                    *encoded = quantise(*x, scale);
-                    *word = (*encoded as u32).wrapping_add(u32::from_le_bytes(*r)).to_le_bytes();
-                }
+        let one = |(x, encoded): (&f32, &mut i32)| {
+            *encoded = quantise(*x, scale);
+            *encoded
+        };
+        masked(x.iter().zip(encoded).map(one), mask, k, payload);
+    }
+}
+
+struct Integers<'a> {
+    encoded: &'a [i32],
+    mask: &'a [u8],
+    k: u32,
+    payload: &'a mut [u8],
+}
+
+impl Task for Integers<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self) {
+        masked(self.encoded.iter().copied(), self.mask, self.k, self.payload);
+    }
+}
+
+/// `payload = pack_k(x + mask mod 2^k)`. Lengths have been checked.
+#[inline(always)]
+fn masked(mut x: impl ExactSizeIterator<Item = i32>, mask: &[u8], k: u32, payload: &mut [u8]) {
+    if k == 32 {
+        let words = mask.as_chunks::<4>().0.iter().zip(payload.as_chunks_mut::<4>().0);
+        for (x, (r, word)) in x.zip(words) {
+            *word = (x as u32).wrapping_add(u32::from_le_bytes(*r)).to_le_bytes();
+        }
+        return;
+    }
+    let pieces = payload.chunks_mut(STEP / 8 * k as usize);
+    if k < 32 {
+        for (payload, mask) in pieces.zip(mask.chunks(4 * STEP)) {
+            let mut words = [0u32; STEP];
+            let masks = mask.as_chunks::<4>().0;
+            for ((word, r), x) in words.iter_mut().zip(masks).zip(x.by_ref()) {
+                *word = (x as u32).wrapping_add(u32::from_le_bytes(*r));
             }
-            0..32 => {
-                for (((x, encoded), payload), mask) in pieces.zip(mask.chunks(4 * STEP)) {
-                    let mut words = [0u32; STEP];
-                    for (((x, encoded), r), word) in x.iter().zip(encoded).zip(mask.as_chunks::<4>().0).zip(&mut words)
-                    {
-                        *encoded = quantise(*x, scale);
-                        *word = (*encoded as u32).wrapping_add(u32::from_le_bytes(*r));
-                    }
-                    bits::write(&words[..x.len()], k, payload);
-                }
+            bits::write(&words[..masks.len()], k, payload);
+        }
+    } else {
+        for (payload, mask) in pieces.zip(mask.chunks(8 * STEP)) {
+            let mut words = [0u64; STEP];
+            let masks = mask.as_chunks::<8>().0;
+            for ((word, r), x) in words.iter_mut().zip(masks).zip(x.by_ref()) {
+                *word = (i64::from(x) as u64).wrapping_add(u64::from_le_bytes(*r));
             }
-            _ => {
-                for (((x, encoded), payload), mask) in pieces.zip(mask.chunks(8 * STEP)) {
-                    let mut words = [0u64; STEP];
-                    for (((x, encoded), r), word) in x.iter().zip(encoded).zip(mask.as_chunks::<8>().0).zip(&mut words)
-                    {
-                        *encoded = quantise(*x, scale);
-                        *word = (i64::from(*encoded) as u64).wrapping_add(u64::from_le_bytes(*r));
-                    }
-                    bits::write(&words[..x.len()], k, payload);
-                }
-            }
+            bits::write(&words[..masks.len()], k, payload);
         }
     }
 }
