@@ -351,6 +351,6 @@ impl Execution {
         let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
         let at = StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
         let decl = plan.slot(slot)?;
-        Ok(session.mask(&at, decl.shape.len(), decl.k))
+        Ok(session.mask(plan.suite(), &at, decl.shape.len(), decl.k))
     }
 }

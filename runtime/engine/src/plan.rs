@@ -85,10 +85,25 @@ impl Prepared {
     }
 }
 
+/// The mask stream that a bundle asks for.
+fn suite(bundle: &Bundle) -> Result<Suite, EngineError> {
+    let name = &bundle.header.suite;
+    let suite = Suite::from_name(name);
+    let suite = suite.ok_or_else(|| EngineError::mismatch(format!("unknown mask stream {name:?}")))?;
+    if !suite.is_available() {
+        return Err(EngineError::mismatch(format!(
+            "mask stream {name:?} needs a processor with AES instructions, which this one lacks; compile the model with \
+             `--suite chacha20`"
+        )));
+    }
+    Ok(suite)
+}
+
 /// The plan of one role, ready to run. Immutable: requests share it through an `Arc`.
 pub struct LoadedPlan {
     bundle: Arc<ValidBundle>,
     digest: [u8; 32],
+    suite: Suite,
     role: Role,
     kernels: Kernels,
     program: Program,
@@ -106,7 +121,7 @@ impl LoadedPlan {
     /// # Errors
     /// [`EngineError::Constant`] for a constant that is missing, of another size, or holds NaN, infinity or a group
     /// number beyond the groups; [`EngineError::Local`] for a sub-model that cannot be read;
-    /// [`EngineError::PlanMismatch`] for a mask stream that this build does not know.
+    /// [`EngineError::PlanMismatch`] for a mask stream that this build or this processor does not have.
     pub fn load(
         bundle: impl Into<Arc<ValidBundle>>,
         role: Role,
@@ -114,9 +129,7 @@ impl LoadedPlan {
         kernels: Kernels,
     ) -> Result<LoadedPlan, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
-        if Suite::from_name(&bundle.header.suite).is_none() {
-            return Err(EngineError::mismatch(format!("unknown mask stream {:?}", bundle.header.suite)));
-        }
+        let suite = suite(&bundle)?;
         let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
         let types = program.types();
         let mut steps = Vec::with_capacity(program.steps.len());
@@ -148,6 +161,7 @@ impl LoadedPlan {
         });
         Ok(LoadedPlan {
             digest: *bundle.digest(),
+            suite,
             recvs: recvs.collect(),
             loads: loads.collect(),
             bundle,
@@ -168,6 +182,11 @@ impl LoadedPlan {
     /// Digest of the bundle.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// The mask stream of the bundle.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Whose plan it is.
