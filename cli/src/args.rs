@@ -123,6 +123,32 @@ impl Precision {
     }
 }
 
+/// How masks are made from keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// ChaCha with 20 rounds: the widest margin, on any processor
+    #[default]
+    #[value(name = "chacha20")]
+    ChaCha20,
+    /// ChaCha with 12 rounds: faster, on any processor
+    #[value(name = "chacha12")]
+    ChaCha12,
+    /// AES-128 in counter mode: fastest, where device, owner and edge B have AES instructions
+    #[value(name = "aes128-ctr")]
+    Aes128Ctr,
+}
+
+impl Suite {
+    /// The name used in plans and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::ChaCha20 => "chacha20",
+            Suite::ChaCha12 => "chacha12",
+            Suite::Aes128Ctr => "aes128-ctr",
+        }
+    }
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug, Args)]
 pub struct ModelOptions {
@@ -132,6 +158,9 @@ pub struct ModelOptions {
     /// Precision
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
+    /// Mask stream
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Suite,
     /// Shape of an input whose axes the model leaves open; may be repeated
     #[arg(long = "shape", value_name = "NAME=1x3x224x224", value_parser = parse_shape)]
     pub shapes: Vec<(String, Vec<usize>)>,
@@ -406,6 +435,9 @@ pub struct Demo {
     /// Precision
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
+    /// Mask stream
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Suite,
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
