@@ -1,10 +1,15 @@
-//! Plan files: read, verified, validated.
+//! Plan files: opened, verified, validated.
+//!
+//! A plan is not read into memory as a whole: constants are read one at a time by whoever needs them, straight from
+//! the file, and verified as they come. The file is not mapped into memory, since one that is cut short while it is
+//! in use would end the process, and one that is changed would change weights behind their verification.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use pponnx_plans::constant::ConstStore;
-use pponnx_plans::file;
+use pponnx_plans::constant::{ConstStore, ReadAt};
+use pponnx_plans::file::{self, PlanFile};
 use pponnx_plans::valid::{self, ValidBundle};
 use pponnx_plans::value::Role;
 
@@ -18,21 +23,54 @@ pub struct Plan {
     pub role: Role,
     /// All programs.
     pub bundle: Arc<ValidBundle>,
-    /// The role's constants.
+    /// The role's constants, in the file.
     pub constants: ConstStore,
 }
 
-/// Reads a plan file of any role.
+/// A file that is read piecemeal.
+struct OnDisk(File);
+
+impl ReadAt for OnDisk {
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, buf, offset)
+    }
+
+    #[cfg(not(unix))]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        use std::io::{Read, Seek, SeekFrom};
+        // A handle of its own, since several readers would move one cursor.
+        let mut file = self.0.try_clone()?;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(buf)
+    }
+}
+
+/// Reads a plan file of any role and verifies every byte of it.
 pub fn read_any(path: &Path) -> Outcome<Plan> {
-    let bytes = std::fs::read(path).map_err(|e| Box::new(file_failure("read", path, &e)))?;
-    let plan = file::read(&bytes).map_err(|e| format_failure(path, &e))?;
+    let plan = open(path)?;
+    plan.verify().map_err(|e| format_failure(path, &e))?;
+    admit(path, plan)
+}
+
+fn open(path: &Path) -> Outcome<PlanFile> {
+    let failed = |e: std::io::Error| Box::new(file_failure("read", path, &e));
+    let handle = File::open(path).map_err(failed)?;
+    let meta = handle.metadata().map_err(failed)?;
+    if meta.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    file::open(Arc::new(OnDisk(handle)), meta.len()).map_err(|e| format_failure(path, &e))
+}
+
+fn admit(path: &Path, plan: PlanFile) -> Outcome<Plan> {
     let bundle = valid::validate(plan.bundle).map_err(|v| violation_failure(path, &v))?;
     Ok(Plan { role: plan.role, bundle: Arc::new(bundle), constants: plan.constants })
 }
 
-/// Reads the plan file of a role and refuses that of another one.
+/// Reads the plan file of a role and refuses that of another one. Constants are verified when they are loaded.
 pub fn read_plan(path: &Path, role: Role) -> Outcome<Plan> {
-    let plan = read_any(path)?;
+    let plan = admit(path, open(path)?)?;
     if plan.role != role {
         let message = format!("`{}` is the plan of {}, expected that of {role}", path.display(), plan.role);
         return Err(Box::new(

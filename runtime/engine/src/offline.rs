@@ -82,7 +82,7 @@ fn deal(
 
 fn weights(bundle: &Bundle, constants: &ConstStore, id: ConstId) -> Result<Tensor<i32>, EngineError> {
     let (decl, bytes) = constant_bytes(bundle, constants, id)?;
-    Tensor::weights(decl, bytes).map_err(|e| EngineError::Constant { id, what: e.to_string() })
+    Tensor::weights(decl, &bytes).map_err(|e| EngineError::Constant { id, what: e.to_string() })
 }
 
 /// Makes the key pairs of one request: runs the offline program and returns what it stores with whom, packed, in the
