@@ -70,12 +70,7 @@ pub fn write(bundle: &Bundle, role: Role, constants: &ConstStore) -> Result<Vec<
 /// [`FormatError::ConstantMissing`] if the store lacks a constant the role reads, [`FormatError::ConstantMismatch`] if
 /// its size is not the declared one, [`FormatError::TooLarge`] if the bundle is above the limits of [`binary`],
 /// [`FormatError::Unwritable`] if `out` fails. What was written then is of no use.
-pub fn write_to(
-    bundle: &Bundle,
-    role: Role,
-    constants: &ConstStore,
-    out: &mut impl Write,
-) -> Result<(), FormatError> {
+pub fn write_to(bundle: &Bundle, role: Role, constants: &ConstStore, out: &mut impl Write) -> Result<(), FormatError> {
     let encoded = binary::encode(bundle);
     binary::check_limits(&encoded)?;
     let declared = declared(bundle, role)?;
