@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use pponnx_plans::constant::{ConstStore, ReadAt};
 use pponnx_plans::file::{self, PlanFile};
+use pponnx_plans::footprint::footprint;
 use pponnx_plans::valid::{self, ValidBundle};
 use pponnx_plans::value::Role;
 
+use crate::console::bytes;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::{format_failure, violation_failure};
@@ -81,7 +83,67 @@ pub fn read_plan(path: &Path, role: Role) -> Outcome<Plan> {
     Ok(plan)
 }
 
+/// Refuses plans that together need more memory than the configuration allows, before any of it is allocated.
+pub fn check_memory<'a>(plans: impl IntoIterator<Item = (&'a Path, &'a Plan)>, limit_mb: u64) -> Outcome<()> {
+    let limit = limit_mb.saturating_mul(1_000_000);
+    let (mut resident, mut moment) = (0u64, 0u64);
+    for (path, plan) in plans {
+        let found = footprint(&plan.bundle, plan.role);
+        resident = resident.saturating_add(found.resident);
+        moment = moment.max(found.largest.max(found.request));
+        let need = resident.saturating_add(moment);
+        if need > limit {
+            let message = format!(
+                "`{}` needs about {} of memory, {} of them for constants; the limit is {}",
+                path.display(),
+                bytes(need),
+                bytes(resident),
+                bytes(limit),
+            );
+            return Err(Box::new(Failure::new(Exit::Refused, "pponnx::plan::memory", message).help(
+                "use a machine with more memory and raise max_memory_mb under [limits] in its configuration, or compile \
+                 the model with smaller shapes",
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file begins like a plan file.
 pub fn looks_like_plan(bytes: &[u8]) -> bool {
     bytes.starts_with(&file::MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::args::ModelOptions;
+
+    /// The plan of the bundled network for one role.
+    fn digits(role: Role) -> Plan {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../onnx-models/digits/model.onnx");
+        let options = crate::cmd::compile::options(&ModelOptions {
+            scheme: Default::default(),
+            precision: Default::default(),
+            shapes: Vec::new(),
+        })
+        .unwrap();
+        let compiled =
+            pponnx_compiler::pipeline::compile(&pponnx_compiler::source::ModelSource::Path(path.into()), &options);
+        let compiled = compiled.unwrap();
+        Plan { role, bundle: Arc::new(compiled.bundle), constants: compiled.constants }
+    }
+
+    #[test]
+    fn memory_counts_all_plans_and_names_need_and_limit() {
+        let (device, edge) = (digits(Role::Device), digits(Role::EdgeA));
+        let path = Path::new("x.plan");
+        assert!(check_memory([(path, &device), (path, &edge)], 1).is_ok());
+        let failure = check_memory([(path, &device)], 0).unwrap_err();
+        assert_eq!((failure.exit, failure.code.as_ref()), (Exit::Refused, "pponnx::plan::memory"));
+        let many = 1 + 1_000_000 / footprint(&edge.bundle, Role::EdgeA).resident as usize;
+        let failure = check_memory(std::iter::repeat_n((path, &edge), many), 1).unwrap_err();
+        assert!(failure.message.contains("the limit is 1.0 MB"), "{}", failure.message);
+    }
 }

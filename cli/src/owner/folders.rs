@@ -75,6 +75,7 @@ pub fn configurations(
         edge: std::iter::once(edge(EdgeRole::EdgeA, Some(addresses.0)))
             .chain(talks_to_b(bundle).then(|| edge(EdgeRole::EdgeB, Some(addresses.1))))
             .collect(),
+        limits: Default::default(),
         net: Net::default(),
         image: image.clone(),
     };
