@@ -23,7 +23,7 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::{engine_failure, identity_failure, node_failure, store_failure};
-use crate::plan::read_plan;
+use crate::plan::{check_memory, read_plan};
 
 /// A TLS identity from its file.
 pub fn read_identity(console: &Console, path: &Path) -> Outcome<Identity> {
@@ -57,6 +57,7 @@ pub fn device(
     edge_b: Option<&String>,
 ) -> Outcome<(DeviceSettings, Arc<ValidBundle>)> {
     let plan = read_plan(&config.plan, Role::Device)?;
+    check_memory([(config.plan.as_path(), &plan)], config.limits.max_memory_mb)?;
     let digest = *plan.bundle.digest();
     warn_if_open(console, &config.key);
     let key = KeyFile::read(&config.key).map_err(store_failure)?;
@@ -106,9 +107,11 @@ pub fn edge(
     };
     let devices: Vec<PeerEntry> =
         config.devices.iter().map(|d| PeerEntry { device: d.id, pin: Pin(d.pin.0) }).collect();
+    let read = config.plans.iter().map(|served| read_plan(&served.file, role)).collect::<Outcome<Vec<_>>>()?;
+    let files = config.plans.iter().map(|served| served.file.as_path());
+    check_memory(files.zip(&read), config.limits.max_memory_mb)?;
     let mut plans = Vec::new();
-    for served in &config.plans {
-        let plan = read_plan(&served.file, role)?;
+    for (served, plan) in config.plans.iter().zip(read) {
         let digest = *plan.bundle.digest();
         if plan.bundle.header.scheme == "plain" {
             console.warn(crate::cmd::compile::PLAIN_BANNER);

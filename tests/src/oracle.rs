@@ -129,7 +129,7 @@ fn weights(bundle: &Bundle, constants: &ConstStore, map: MapId) -> BTreeMap<Cons
     let ids = bundle.maps[map.index()].ops.iter().filter_map(|op| op.constant());
     ids.map(|id| {
         let decl = &bundle.constants[id.index()];
-        (*id, Tensor::weights(decl, constants.get(&decl.digest).unwrap()).unwrap())
+        (*id, Tensor::weights(decl, &constants.load(&decl.digest).unwrap()).unwrap())
     })
     .collect()
 }

@@ -215,7 +215,7 @@ fn plan(console: &Console, plan: &Plan, as_text: bool) -> Outcome<Value> {
     let (header, cost) = (&bundle.header, &bundle.cost);
     let share = share(bundle);
     let printed = as_text.then(|| text::print(bundle));
-    let constant_bytes: u64 = plan.constants.iter().map(|(_, blob)| blob.len() as u64).sum();
+    let constant_bytes: u64 = plan.constants.iter().map(|(_, size)| size).sum();
     if let Some(printed) = &printed {
         console.say(printed.trim_end());
     } else {

@@ -358,7 +358,7 @@ fn extra(
         Op::Local { model, .. } => {
             let (_, bytes) = constant_bytes(bundle, constants, *model)?;
             let named = |name: &str| format!("{name:?} (step {at} of the device program)");
-            let loaded = LocalModel::load(bytes);
+            let loaded = LocalModel::load(&bytes);
             let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
             Extra::Local(LocalSite { name: named(model.name()), model })
         }
@@ -379,18 +379,18 @@ fn extra(
     })
 }
 
-/// A constant's declaration and bytes.
+/// A constant's declaration and bytes, read from the plan file where the store does not hold them.
 ///
 /// # Errors
-/// [`EngineError::Constant`] if the store lacks it or it has another size.
+/// [`EngineError::Constant`] if the store lacks it, it cannot be read, or has another size.
 pub(crate) fn constant_bytes<'a>(
     bundle: &'a Bundle,
-    constants: &'a ConstStore,
+    constants: &ConstStore,
     id: ConstId,
-) -> Result<(&'a ConstDecl, &'a [u8]), EngineError> {
+) -> Result<(&'a ConstDecl, Arc<Vec<u8>>), EngineError> {
     let wrong = |what: &str| EngineError::Constant { id, what: what.into() };
     let decl = bundle.constants.get(id.index()).ok_or_else(|| wrong("not declared"))?;
-    let bytes = constants.get(&decl.digest).ok_or_else(|| wrong("missing"))?;
+    let bytes = constants.load(&decl.digest).map_err(|e| wrong(&e.to_string()))?;
     if bytes.len() != decl.bytes() {
         return Err(wrong("another number of bytes than its shape says"));
     }
@@ -410,7 +410,7 @@ fn finite<T>(
     if decl.dtype != dtype {
         return Err(EngineError::Constant { id, what: format!("{} and not {}", decl.dtype.name(), dtype.name()) });
     }
-    let data = read(bytes);
+    let data = read(&bytes);
     if !data.iter().all(good) {
         let what = if dtype == DType::U32 { "a group number beyond the groups" } else { "NaN or infinity" };
         return Err(EngineError::Constant { id, what: what.into() });

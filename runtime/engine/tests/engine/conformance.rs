@@ -75,7 +75,7 @@ fn bias_of(rig: &Rig, number: usize) -> Vec<f32> {
     });
     let id = decodes.clone().nth(number).unwrap();
     let digest = &rig.bundle.constants[id.index()].digest;
-    pponnx_plans::constant::read_f32(rig.written.constants.get(digest).unwrap())
+    pponnx_plans::constant::read_f32(&rig.written.constants.load(digest).unwrap())
 }
 
 #[test]
