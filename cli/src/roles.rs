@@ -146,6 +146,7 @@ pub fn edge(
         limits: Limits {
             connections: config.limits.max_connections,
             sessions: config.limits.max_sessions,
+            in_flight: config.limits.max_in_flight,
             prefetch: u64::from(config.prefetch),
             handshake: config.connect_timeout,
             wait: config.reply_timeout,

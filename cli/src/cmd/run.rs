@@ -52,7 +52,7 @@ pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
 
     let inference = block_on(async {
         let _progress = Progress::start(console, "waiting for the edges");
-        let mut device = Device::start(settings).await.map_err(node_failure)?;
+        let device = Device::start(settings).await.map_err(node_failure)?;
         let inference = device.infer(fitted.values).await;
         device.stop().await;
         inference.map_err(node_failure)
