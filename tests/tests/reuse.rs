@@ -251,7 +251,7 @@ async fn used_up_pairs_are_an_error_and_never_used_again() {
     for scheme in ["one-time", "stockpile"] {
         let model = Model::digits(scheme, Precision::Fast);
         let cluster = Cluster::start(Setup { requests: 3, record: true, ..Setup::new(vec![model]) }).await;
-        let device = cluster.device(0).await.unwrap();
+        let mut device = cluster.device(0).await.unwrap();
         for _ in 0..3 {
             device.infer(digit(3)).await.unwrap();
         }

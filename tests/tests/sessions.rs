@@ -236,7 +236,7 @@ async fn relay_outlives_edge_b_by_the_corrections_sent_ahead() {
     let mut cluster = Cluster::start(Setup { record: true, ..Setup::new(vec![Arc::clone(&model)]) }).await;
     let device = cluster.device(0).await.unwrap();
     let ahead = cluster.setup.limits.prefetch * corrections_of_a_request(&model);
-    wait_for(|| count(&cluster, "Correction") == ahead).await;
+    wait_for(|| count(&cluster, "Correction") == ahead && count(&cluster, "Attach") == 1).await;
     cluster.kill_b().await;
     for _ in 0..cluster.setup.limits.prefetch {
         device.infer(digit(2)).await.unwrap();
