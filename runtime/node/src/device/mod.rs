@@ -261,7 +261,8 @@ impl Device {
         }
     }
 
-    fn socket_bytes(&self) -> u64 {
+    /// Bytes on the sockets of this session so far, both ways: frames and TLS included, TCP and IP headers not.
+    pub fn socket_bytes(&self) -> u64 {
         self.edge_a.socket_bytes() + self.edge_b.as_ref().map_or(0, Line::socket_bytes)
     }
 
