@@ -49,7 +49,7 @@ pub enum Command {
     Keygen(Keygen),
     /// Run one edge
     Serve(Serve),
-    /// Run one inference on the device
+    /// Run inference on the device
     Run(Run),
     /// Compile, run over local edges with TLS, and compare with plaintext
     Verify(Verify),
@@ -347,7 +347,8 @@ a missing leading axis of size 1 is added. Pictures are resized to the network's
 Examples:
   pponnx run -c device/device.toml --input x.npy
   pponnx run -c device/device.toml --input cat.jpg --labels imagenet.txt
-  pponnx run -c device/device.toml --input tokens=t.npy --input mask=m.npy --output y.npz")]
+  pponnx run -c device/device.toml --input tokens=t.npy --input mask=m.npy --output y.npz
+  pponnx run -c device/device.toml --input many.npy --batch --concurrency 8 --output y.npz")]
 pub struct Run {
     /// The device's configuration
     #[arg(short, long, value_name = "FILE")]
@@ -355,6 +356,15 @@ pub struct Run {
     /// Input file; NAME=FILE and repeated where the network has several inputs
     #[arg(short, long = "input", value_name = "[NAME=]FILE", required = true, value_parser = parse_input)]
     pub inputs: Vec<InputFile>,
+    /// Every row of the inputs (index along their first axis) is a request of its own; outputs become rows again
+    #[arg(long)]
+    pub batch: bool,
+    /// Make every request so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub repeat: u32,
+    /// Requests in flight at once; the edges may allow fewer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
     /// Write the outputs here: .npz (keys are output names), or .npy if there is one
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
