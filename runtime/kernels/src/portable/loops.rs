@@ -29,6 +29,8 @@ macro_rules! loops {
     };
 }
 
+pub(crate) use loops;
+
 /// The prime of the integrity check.
 pub const P: u64 = (1 << 61) - 1;
 
