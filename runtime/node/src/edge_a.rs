@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::NodeError;
+use crate::meter::{Meter, RequestCost};
 use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
 use crate::sessions::{NoCorrection, Session, Sessions, lock};
 use crate::topology::Corrections;
@@ -37,6 +38,7 @@ struct Shared {
     /// Requests under way: the link to edge B outlives them when the edge stops.
     busy: watch::Sender<usize>,
     observer: Option<Observer>,
+    meter: Arc<Meter>,
 }
 
 /// Counts one request in [`Shared::busy`] for as long as it lives.
@@ -131,8 +133,10 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
         hung_up: Notify::new(),
         busy: watch::Sender::new(0),
         observer: settings.observer,
+        meter: Arc::default(),
     });
-    serve::run(&settings.listen, tls, settings.limits, JoinSet::new(), move |connection, stop| {
+    let meter = Arc::clone(&shared.meter);
+    let mut running = serve::run(&settings.listen, tls, settings.limits, JoinSet::new(), move |connection, stop| {
         let shared = Arc::clone(&shared);
         async move {
             let peer = *connection.peer();
@@ -141,7 +145,9 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
             }
         }
     })
-    .await
+    .await?;
+    running.meter = meter;
+    Ok(running)
 }
 
 async fn caller(shared: &Shared, mut c: Connection, stop: watch::Receiver<bool>) -> Result<(), NodeError> {
@@ -511,12 +517,13 @@ impl Link<'_> {
         }
         let secrets = Secrets::EdgeA { loaded };
         let mut execution = Execution::new(Arc::clone(&served.plan), request, secrets, Vec::new())?;
+        let mut cost = RequestCost { request, ..RequestCost::default() };
         loop {
-            let (back, progress) = blocking(move || {
+            let computed = cost.compute(move || {
                 let progress = execution.resume();
                 (execution, progress)
-            })
-            .await?;
+            });
+            let (back, progress) = computed.await?;
             execution = back;
             for out in execution.outgoing() {
                 let header = encode_data_header(request, out.slot.0, out.payload.len());
@@ -525,12 +532,16 @@ impl Link<'_> {
             }
             self.writer.flush().await.map_err(lost)?;
             match progress {
-                Ok(Progress::Done) => return Ok(Ok(())),
+                Ok(Progress::Done) => {
+                    self.shared.meter.add(cost);
+                    return Ok(Ok(()));
+                }
                 Ok(Progress::Wait { from: Role::EdgeB, slot }) => {
                     let Some(session) = session else {
                         return give_up(AbortCode::NoSession, Some(slot), String::new());
                     };
-                    let waited = tokio::time::timeout(self.shared.limits.wait, session.take(request, slot)).await;
+                    let take = tokio::time::timeout(self.shared.limits.wait, session.take(request, slot));
+                    let waited = cost.correction(take).await;
                     let why = match waited {
                         Ok(Ok(payload)) => {
                             execution.supply(Role::EdgeB, slot, payload)?;
