@@ -65,12 +65,12 @@ pub fn compile(job: &Job<'_>, folder: &Path) -> Outcome<Compiling> {
     if job.options.scheme == Scheme::Plain {
         args.push("--allow-plain".into());
     }
+    let (said, errors) = (folder.join("compile.out"), folder.join("compile.err"));
+    let create = |path: &Path| std::fs::File::create(path).map_err(|e| Box::new(file_failure("write", path, &e)));
     let started = Instant::now();
-    let errors = folder.join("compile.err");
     let mut child = own_process(&args)?;
-    child.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let file = std::fs::File::create(&errors).map_err(|e| Box::new(file_failure("write", &errors, &e)))?;
-    let mut child = child.stderr(file).spawn().map_err(|e| Failure::internal(format!("cannot compile: {e}")))?;
+    child.stdin(std::process::Stdio::null()).stdout(create(&said)?).stderr(create(&errors)?);
+    let mut child = child.spawn().map_err(|e| Failure::internal(format!("cannot compile: {e}")))?;
     let mut peak = None;
     let status = loop {
         // The peak never falls, so the last look is the one that counts.
@@ -81,19 +81,29 @@ pub fn compile(job: &Job<'_>, folder: &Path) -> Outcome<Compiling> {
         std::thread::sleep(Duration::from_millis(2));
     };
     let wall_ms = started.elapsed().as_secs_f64() * 1e3;
-    if !status.success() {
-        return Err(retold(&errors, status.code()));
+    if status.success() {
+        return Ok(Compiling { wall_ms, peak });
     }
-    Ok(Compiling { wall_ms, peak })
+    let printed = std::fs::read_to_string(&said).unwrap_or_default();
+    let result: Value = serde_json::from_str(&printed).unwrap_or_default();
+    Err(match result.get("error") {
+        Some(error) => Box::new(retold(error)),
+        None => Box::new(Failure::internal(std::fs::read_to_string(&errors).unwrap_or_default())),
+    })
 }
 
-/// The other process has said why; its exit code says who has to act.
-fn retold(errors: &Path, code: Option<i32>) -> Box<Failure> {
-    let said = std::fs::read_to_string(errors).unwrap_or_default();
-    let exit = [Exit::Usage, Exit::Refused, Exit::Configuration, Exit::Network, Exit::Integrity, Exit::Spent];
-    let exit = exit.into_iter().find(|e| code == Some(*e as i32)).unwrap_or(Exit::Internal);
-    let failure = Failure::new(exit, "pponnx::bench::process", "the model cannot be compiled");
-    Box::new(failure.help(said.trim().to_owned()))
+/// What another process of this program gave as its reason, as our own.
+fn retold(error: &Value) -> Failure {
+    const EXITS: [Exit; 6] =
+        [Exit::Usage, Exit::Refused, Exit::Configuration, Exit::Network, Exit::Integrity, Exit::Spent];
+    let text = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
+    let code = error.get("exit").and_then(Value::as_u64);
+    let exit = EXITS.into_iter().find(|e| code == Some(*e as u64)).unwrap_or(Exit::Internal);
+    let message = text("message").unwrap_or_default();
+    let mut failure = Failure::new(exit, text("code").unwrap_or_else(|| "pponnx::internal".into()), message);
+    failure.help = text("help");
+    failure.related = error.get("problems").and_then(Value::as_array).into_iter().flatten().map(retold).collect();
+    failure
 }
 
 /// The running roles.

@@ -186,7 +186,7 @@ mod tests {
         );
         let first = of(Family::AlexNet).next().unwrap();
         assert_eq!((first.name().as_str(), first.pixels()), ("11x11s4 3->64 @224", 55 * 55));
-        let last = of(Family::ResNet50).last().unwrap();
+        let last = of(Family::ResNet50).next_back().unwrap();
         assert_eq!((last.name().as_str(), last.mult_adds()), ("3x3 512->512 @7", 49 * 512 * 512 * 9));
         assert!(of(Family::ResNet50).any(|l| l.name() == "1x1s2 1024->2048 @14"));
     }

@@ -19,6 +19,7 @@ pub mod local;
 mod memory;
 pub mod offline;
 pub mod plan;
+pub mod profile;
 mod ring;
 pub mod simulate;
 mod site;
