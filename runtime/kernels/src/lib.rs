@@ -35,6 +35,7 @@ mod window;
 mod word;
 
 pub use bits::packed_len;
+pub use device::{Activation, DecodeRows, RankOne};
 pub use dispatch::{Isa, Kernels};
 pub use error::KernelError;
 pub use matmul::PackedMatMul;

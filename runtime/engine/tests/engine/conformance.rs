@@ -171,6 +171,19 @@ fn every_payload_and_output_is_that_of_the_reference() {
 }
 
 #[test]
+fn fused_and_stepwise_evaluation_send_the_same_bytes() {
+    each(|name, net, scheme, k| {
+        let fused = Rig::new(net, scheme, k).run(6, 2).unwrap();
+        let stepwise = Rig::stepwise(net, scheme, k).run(6, 2).unwrap();
+        assert_eq!(fused.outputs, stepwise.outputs, "{name} {scheme} {k}");
+        let sent = |outcome: pponnx_engine::Outcome| {
+            outcome.payloads.into_iter().map(|p| ((p.from, p.to, p.slot), p.bytes)).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(sent(fused), sent(stepwise), "{name} {scheme} {k}");
+    });
+}
+
+#[test]
 fn every_instruction_set_sends_the_same_bytes() {
     for (name, net) in all() {
         for k in WIDTHS {
