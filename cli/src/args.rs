@@ -55,6 +55,8 @@ pub enum Command {
     Verify(Verify),
     /// Show the whole job on a bundled network: three processes, a real digit, a picture of what each party saw
     Demo(Demo),
+    /// Measure: a model beside plaintext, the kernels, or one edge under many devices
+    Bench(crate::bench::args::Bench),
 }
 
 /// Who corrects, and where the correction waits.
@@ -333,6 +335,12 @@ pub struct Serve {
     /// End when stdin is closed: a parent process that dies takes the edge with it
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
+    /// Threads of a kernel
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Write what each request cost edge A to this file at the end, for `pponnx bench`
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub costs: Option<PathBuf>,
     /// For demonstrations: append every tensor received from devices to this file (masked numbers, nothing secret)
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

@@ -126,6 +126,7 @@ mod tests {
         let options = crate::cmd::compile::options(&ModelOptions {
             scheme: Default::default(),
             precision: Default::default(),
+            suite: Default::default(),
             shapes: Vec::new(),
         })
         .unwrap();

@@ -29,7 +29,7 @@ use crate::plaintext::Plaintext;
 use crate::record::{self, Received};
 
 /// A small network that was trained on scikit-learn's digits (`onnx-models/digits`).
-const MODEL: &[u8] = include_bytes!("../../../onnx-models/digits/model.onnx");
+pub const MODEL: &[u8] = include_bytes!("../../../onnx-models/digits/model.onnx");
 /// A digit that it was not trained on.
 const INPUT: &[u8] = include_bytes!("../../../onnx-models/digits/input.npy");
 const LABELS: &str = include_str!("../../../onnx-models/digits/labels.txt");

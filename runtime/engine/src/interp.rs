@@ -231,14 +231,6 @@ impl Execution {
         Ok(Progress::Done)
     }
 
-    /// Work of the device that needs no reply: for the time in which the network and the edges are busy.
-    ///
-    /// # Errors
-    /// As [`Execution::resume`].
-    pub fn prepare_ahead(&mut self) -> Result<(), EngineError> {
-        self.alive()
-    }
-
     /// Payloads that became ready since the last call, in the order of the program.
     pub fn outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outbox)

@@ -20,6 +20,7 @@ pub mod local;
 mod memory;
 pub mod offline;
 pub mod plan;
+pub mod profile;
 mod reveal;
 mod ring;
 pub mod simulate;

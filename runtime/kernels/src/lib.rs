@@ -19,6 +19,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(feature = "gemm")]
+pub mod baseline;
 mod bits;
 mod device;
 mod dispatch;

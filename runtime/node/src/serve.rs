@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::device::EdgeAddress;
 use crate::error::NodeError;
+use crate::meter::Meter;
 
 /// A peer that may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +96,17 @@ pub struct EdgeSettings {
 pub struct Running {
     /// The address in use.
     pub address: SocketAddr,
+    pub(crate) meter: Arc<Meter>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<Result<(), NodeError>>>,
 }
 
 impl Running {
+    /// What requests cost this edge; edge A only.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// Takes no new callers, waits for requests in progress (at most `grace`), and ends.
     ///
     /// # Errors
@@ -185,7 +192,7 @@ where
         background.shutdown().await;
         Ok(())
     });
-    Ok(Running { address, stop, task: Some(task) })
+    Ok(Running { address, meter: Arc::default(), stop, task: Some(task) })
 }
 
 /// Waits until the edge is told to stop. The guard of the watched value does not outlive this, as it must not be held

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::compute::Threads;
 use crate::error::NodeError;
+use crate::meter::Meter;
 use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
 use crate::sessions::{Sessions, lock};
 use crate::topology::Corrections;
@@ -38,6 +39,7 @@ struct Shared {
     /// Requests under way: the link to edge B outlives them when the edge stops.
     busy: watch::Sender<usize>,
     observer: Option<Observer>,
+    meter: Arc<Meter>,
 }
 
 /// Counts one request in [`Shared::busy`] for as long as it lives.
@@ -134,8 +136,10 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
         hung_up: Notify::new(),
         busy: watch::Sender::new(0),
         observer: settings.observer,
+        meter: Arc::default(),
     });
-    serve::run(&settings.listen, tls, settings.limits, JoinSet::new(), move |connection, stop| {
+    let meter = Arc::clone(&shared.meter);
+    let mut running = serve::run(&settings.listen, tls, settings.limits, JoinSet::new(), move |connection, stop| {
         let shared = Arc::clone(&shared);
         async move {
             let peer = *connection.peer();
@@ -144,7 +148,9 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
             }
         }
     })
-    .await
+    .await?;
+    running.meter = meter;
+    Ok(running)
 }
 
 async fn caller(shared: &Shared, mut c: Connection, stop: watch::Receiver<bool>) -> Result<(), NodeError> {

@@ -15,6 +15,7 @@ use super::device::Conversation;
 use super::{Busy, turn_down};
 use crate::compute::blocking;
 use crate::error::NodeError;
+use crate::meter::RequestCost;
 use crate::sessions::NoCorrection;
 use crate::topology::Corrections;
 
@@ -85,23 +86,29 @@ impl Conversation<'_> {
         }
         let secrets = Secrets::EdgeA { loaded };
         let mut execution = Execution::new(Arc::clone(&served.plan), request, secrets, Vec::new())?;
+        let mut cost = RequestCost { request, ..RequestCost::default() };
         loop {
             let work = move || {
                 let progress = execution.resume();
                 (execution, progress)
             };
-            let (back, progress) = self.shared.threads.run(self.light, work).await?;
+            let (back, progress) = cost.compute(&self.shared.threads, self.light, work).await?;
             execution = back;
             if uploads.is_closed() {
                 return Ok(Err(Ended::ByDevice));
             }
             self.answer(request, execution.outgoing()).await?;
             match progress {
-                Ok(Progress::Done) => return Ok(Ok(())),
-                Ok(Progress::Wait { from: Role::EdgeB, slot }) => match self.correction(request, slot).await {
-                    Ok(payload) => execution.supply(Role::EdgeB, slot, payload)?,
-                    Err(gone) => return Ok(Err(Ended::Here(gone))),
-                },
+                Ok(Progress::Done) => {
+                    self.shared.meter.add(cost);
+                    return Ok(Ok(()));
+                }
+                Ok(Progress::Wait { from: Role::EdgeB, slot }) => {
+                    match cost.correction(self.correction(request, slot)).await {
+                        Ok(payload) => execution.supply(Role::EdgeB, slot, payload)?,
+                        Err(gone) => return Ok(Err(Ended::Here(gone))),
+                    }
+                }
                 Ok(Progress::Wait { .. }) => match self.upload(&mut uploads).await? {
                     Some((slot, payload)) => match execution.supply(Role::Device, slot, payload) {
                         Ok(()) => {}
