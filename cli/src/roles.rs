@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pponnx_engine::{CheckMaterial, LoadedPlan};
 use pponnx_kernels::Kernels;
 use pponnx_keys::atomic::readable_by_others;
+use pponnx_keys::ledger::MAX_BLOCK;
 use pponnx_keys::{CheckData, KeyFile, Ledger, Marks, PairStore};
 use pponnx_net::{Identity, Pin};
 use pponnx_node::device::system_nonce;
@@ -48,11 +49,12 @@ fn address(peer: &Peer, instead: Option<&String>) -> EdgeAddress {
     EdgeAddress { address: instead.unwrap_or(&peer.address).clone(), pin: Pin(peer.pin.0) }
 }
 
-/// A device's settings, and the bundle it runs. Addresses given here win over those of the file.
+/// A device's settings for so many requests, and the bundle it runs. Addresses given here win over those of the file.
 pub fn device(
     console: &Console,
     config: &DeviceConfig,
     kernels: Kernels,
+    requests: usize,
     edge_a: Option<&String>,
     edge_b: Option<&String>,
 ) -> Outcome<(DeviceSettings, Arc<ValidBundle>)> {
@@ -70,8 +72,9 @@ pub fn device(
     let ledger = config.ledger.as_deref().map(|p| Ledger::open(p, &id, &digest)).transpose();
     let mut ledger = ledger.map_err(store_failure)?;
     if let Some(ledger) = &mut ledger {
-        // This process makes one request: a larger block would burn the rest of it.
-        ledger.set_block(1).map_err(|e| node_failure(e.into()))?;
+        // A block larger than what this process asks for would burn the rest of it.
+        let block = (requests as u64).clamp(1, MAX_BLOCK);
+        ledger.set_block(block).map_err(|e| node_failure(e.into()))?;
     }
     let loaded = LoadedPlan::load(Arc::clone(&plan.bundle), Role::Device, &plan.constants, kernels);
     let settings = DeviceSettings {
@@ -149,6 +152,7 @@ pub fn edge(
         limits: Limits {
             connections: config.limits.max_connections,
             sessions: config.limits.max_sessions,
+            in_flight: config.limits.max_in_flight,
             prefetch: u64::from(config.prefetch),
             handshake: config.connect_timeout,
             wait: config.reply_timeout,

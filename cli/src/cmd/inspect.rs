@@ -14,7 +14,7 @@ use pponnx_plans::text;
 use pponnx_plans::value::Role;
 use serde_json::{Value, json};
 
-use crate::args::{Inspect, ModelOptions, Precision, Scheme};
+use crate::args::{Inspect, ModelOptions, Precision, Scheme, Suite};
 use crate::cmd::compile::options;
 use crate::config::hex;
 use crate::console::{Console, bytes, count, percent, table, things};
@@ -44,8 +44,12 @@ pub fn run(console: &Console, args: &Inspect) -> Outcome<Value> {
 // ------------------------------------------------------------------------------------------------- models
 
 fn model(console: &Console, args: &Inspect) -> Outcome<Value> {
-    let wishes =
-        ModelOptions { scheme: Scheme::default(), precision: Precision::default(), shapes: args.shapes.clone() };
+    let wishes = ModelOptions {
+        scheme: Scheme::default(),
+        precision: Precision::default(),
+        suite: Suite::default(),
+        shapes: args.shapes.clone(),
+    };
     let options = options(&wishes)?;
     let (split, report) = analyse(console, &args.file, &options)?;
     for note in &split.notes {

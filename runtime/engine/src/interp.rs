@@ -9,15 +9,19 @@ use std::sync::Arc;
 use pponnx_keys::{Mask, SessionKey, Side, StreamAt};
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Step;
-use pponnx_plans::value::{Role, SlotId, ValueId};
+use pponnx_plans::reference::scalar::Fp;
+use pponnx_plans::value::{MapId, Role, SlotId, ValueId};
 
 use crate::check::CheckMaterial;
-use crate::decode;
+use crate::decode::{self, Decoder};
 use crate::encode;
 use crate::error::EngineError;
+use crate::fuse::{Close, Fused, Minus, Open, Run};
 use crate::memory::{Value, Values};
 use crate::plan::{LoadedPlan, Prepared};
+use crate::reveal::{Cover, reveal};
 use crate::ring;
+use crate::upload::upload;
 use crate::value::TensorValue;
 
 /// What a role must hold to run a request.
@@ -74,6 +78,13 @@ impl Secrets {
         }
     }
 
+    fn loaded_mut(&mut self) -> Option<&mut BTreeMap<SlotId, Vec<u8>>> {
+        match self {
+            Secrets::Device { loaded, .. } | Secrets::EdgeA { loaded } => Some(loaded),
+            Secrets::EdgeB { .. } | Secrets::Offline { .. } => None,
+        }
+    }
+
     fn check(&self) -> Option<&CheckMaterial> {
         match self {
             Secrets::Device { check, .. } => Some(check),
@@ -117,6 +128,8 @@ pub struct Execution {
     inbox: BTreeMap<SlotId, Vec<u8>>,
     received: BTreeSet<SlotId>,
     outbox: Vec<Outgoing>,
+    /// Right sides of checks, computed ahead of the replies.
+    rights: BTreeMap<MapId, Fp>,
     returned: Option<Vec<TensorValue>>,
     failed: bool,
 }
@@ -165,6 +178,7 @@ impl Execution {
             inbox: BTreeMap::new(),
             received: BTreeSet::new(),
             outbox: Vec::new(),
+            rights: BTreeMap::new(),
             returned: None,
             failed: false,
         })
@@ -183,6 +197,25 @@ impl Execution {
         self.alive()?;
         let plan = Arc::clone(&self.plan);
         while let Some((step, prepared)) = plan.step(self.pc) {
+            if let Some(fused) = plan.run_at(self.pc) {
+                match (self.missing(fused), &fused.run) {
+                    (None, _) => {
+                        if let Err(error) = self.execute_run(&plan, fused) {
+                            self.fail();
+                            return Err(error);
+                        }
+                        let steps = self.pc..self.pc + fused.steps;
+                        steps.filter_map(|at| plan.step(at)).for_each(|(_, p)| self.free(p));
+                        self.pc += fused.steps;
+                        continue;
+                    }
+                    (Some((from, slot)), Run::Upload { .. } | Run::Reveal { .. }) => {
+                        return Ok(Progress::Wait { from, slot });
+                    }
+                    // the product need not wait for its correction
+                    (Some(_), Run::Answer { .. }) => {}
+                }
+            }
             if let Op::Recv { from, slot } = step.op
                 && !self.inbox.contains_key(&slot)
             {
@@ -192,10 +225,18 @@ impl Execution {
                 self.fail();
                 return Err(error);
             }
-            prepared.frees.iter().for_each(|v| self.values.free(*v));
+            self.free(prepared);
             self.pc += 1;
         }
         Ok(Progress::Done)
+    }
+
+    /// Work of the device that needs no reply: for the time in which the network and the edges are busy.
+    ///
+    /// # Errors
+    /// As [`Execution::resume`].
+    pub fn prepare_ahead(&mut self) -> Result<(), EngineError> {
+        self.alive()
     }
 
     /// Payloads that became ready since the last call, in the order of the program.
@@ -254,7 +295,135 @@ impl Execution {
         self.outbox.clear();
         self.inbox.clear();
         self.returned = None;
+        self.rights.clear();
         self.values.clear();
+    }
+
+    fn free(&mut self, step: &Prepared) {
+        step.frees.iter().for_each(|v| self.values.free(*v));
+    }
+
+    /// Work of the device that needs no reply: for the time in which the network and the edges are busy.
+    ///
+    /// # Errors
+    /// As [`Execution::resume`].
+    pub fn prepare_ahead(&mut self) -> Result<(), EngineError> {
+        self.alive()?;
+        let plan = Arc::clone(&self.plan);
+        let mut pc = self.pc;
+        while let Some(fused) = plan.run_at(pc) {
+            let Run::Reveal { map, inputs, .. } = &fused.run else { break };
+            if !self.rights.contains_key(map) {
+                let right = self.right(&plan, *map, inputs)?;
+                self.rights.insert(*map, right);
+            }
+            pc += fused.steps;
+        }
+        Ok(())
+    }
+
+    fn right(&self, plan: &LoadedPlan, map: MapId, inputs: &[ValueId]) -> Result<Fp, EngineError> {
+        let inputs = inputs.iter().map(|v| self.values.encoded(*v)).collect::<Result<Vec<_>, _>>()?;
+        self.check_material()?.right(map, &inputs, plan.kernels())
+    }
+
+    fn check_material(&self) -> Result<&CheckMaterial, EngineError> {
+        self.secrets.check().ok_or_else(|| EngineError::mismatch("no check data"))
+    }
+
+    /// The payload that a run still needs.
+    fn missing(&self, fused: &Fused) -> Option<(Role, SlotId)> {
+        let (reply, minus) = match &fused.run {
+            Run::Upload { .. } => (None, None),
+            Run::Reveal { from, slot, open: Open::Minus(minus), .. } => (Some((*from, *slot)), Some(minus)),
+            Run::Reveal { from, slot, open: Open::Pad(_) | Open::Bare, .. } => (Some((*from, *slot)), None),
+            Run::Answer { close: Close::Minus(minus), .. } => (None, Some(minus)),
+            Run::Answer { close: Close::Pad(_) | Close::Bare, .. } => (None, None),
+        };
+        let minus = minus.and_then(|m| if let Minus::Recv(from, slot) = m { Some((*from, *slot)) } else { None });
+        [reply, minus].into_iter().flatten().find(|(_, slot)| !self.inbox.contains_key(slot))
+    }
+
+    /// A payload that has come, proven to be one that packing can write.
+    fn payload(&mut self, plan: &LoadedPlan, from: Role, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        let payload = self.inbox.remove(&slot).unwrap_or_default();
+        ring::canonical(&payload, plan.slot(slot)?).map_err(|what| EngineError::PeerMisbehaved {
+            role: from,
+            slot,
+            what: what.to_string(),
+        })?;
+        Ok(payload)
+    }
+
+    /// The bytes of a correction, which are used once.
+    fn correction(&mut self, plan: &LoadedPlan, minus: Minus) -> Result<Vec<u8>, EngineError> {
+        match minus {
+            Minus::Recv(from, slot) => self.payload(plan, from, slot),
+            Minus::Load(slot) => {
+                let bytes = self.secrets.loaded_mut().and_then(|l| l.remove(&slot));
+                let bytes = bytes.ok_or(EngineError::OutOfPairs { request: self.request, slot })?;
+                ring::canonical(&bytes, plan.slot(slot)?).map_err(|what| {
+                    EngineError::mismatch(format!("stored correction of slot {slot}: {what}; make the stock again"))
+                })?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn execute_run(&mut self, plan: &LoadedPlan, fused: &Fused) -> Result<(), EngineError> {
+        let kernels = plan.kernels();
+        match &fused.run {
+            Run::Upload { x, groups, range, encoded, mask, to, slot } => {
+                let mask = mask.map(|slot| self.stream(plan, slot, Side::Mask)).transpose()?;
+                let x = self.values.tensor(*x)?;
+                let (_, prepared) = plan.step(self.pc).ok_or_else(|| EngineError::mismatch("no such step"))?;
+                let (made, payload) =
+                    upload(x, *groups, plan.range(*range)?, mask, plan.slot(*slot)?, kernels, prepared)?;
+                self.values.set(*encoded, Value::Encoded(made))?;
+                self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+            Run::Reveal { from, slot, open, check, map, inputs, decode, source, y } => {
+                let right = match self.rights.remove(map) {
+                    Some(right) => right,
+                    None => self.right(plan, *map, inputs)?,
+                };
+                let reply = self.payload(plan, *from, *slot)?;
+                let k = plan.slot(*slot)?.k;
+                let pad = match open {
+                    Open::Pad(slot) => Some(self.stream(plan, *slot, Side::Pad)?),
+                    Open::Minus(_) | Open::Bare => None,
+                };
+                let correction = match open {
+                    Open::Minus(minus) => Some(self.correction(plan, *minus)?),
+                    Open::Pad(_) | Open::Bare => None,
+                };
+                let cover = match (pad, &correction) {
+                    (Some(pad), _) => Cover::Pad(pad.into_parts()),
+                    (None, Some(bytes)) => Cover::Minus(bytes),
+                    (None, None) => Cover::Bare,
+                };
+                let step = |at| plan.step(at).map(|(_, p)| p).ok_or_else(|| EngineError::mismatch("no such step"));
+                let decoder = Decoder::new(step(*decode)?.decode_table()?, &self.values.encoded(*source)?.exponents)?;
+                let tally = self.check_material()?.tally(*map, right)?;
+                let made = reveal(&reply, cover, k, tally, &decoder, step(*check)?.check_site()?, kernels)?;
+                let tensor = TensorValue::from_f32(decoder.shape().clone(), made.into_value())?;
+                self.values.set(*y, Value::Tensor(tensor))?;
+            }
+            Run::Answer { map, inputs, close, to, slot } => {
+                let pad = match close {
+                    Close::Pad(slot) => Some(self.stream(plan, *slot, Side::Pad)?),
+                    Close::Minus(_) | Close::Bare => None,
+                };
+                let correction = match close {
+                    Close::Minus(minus) => Some(self.correction(plan, *minus)?),
+                    Close::Pad(_) | Close::Bare => None,
+                };
+                let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
+                let payload = plan.answer(*map, &inputs, correction.as_deref(), pad, plan.slot(*slot)?)?;
+                self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+        }
+        Ok(())
     }
 
     fn execute(&mut self, plan: &LoadedPlan, step: &Step, prepared: &Prepared) -> Result<(), EngineError> {
@@ -351,6 +520,6 @@ impl Execution {
         let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
         let at = StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
         let decl = plan.slot(slot)?;
-        Ok(session.mask(&at, decl.shape.len(), decl.k))
+        Ok(session.mask(plan.suite(), &at, decl.shape.len(), decl.k))
     }
 }

@@ -13,15 +13,18 @@ pub mod check;
 mod decode;
 mod encode;
 pub mod error;
+mod fuse;
 pub mod interp;
 mod linear;
 pub mod local;
 mod memory;
 pub mod offline;
 pub mod plan;
+mod reveal;
 mod ring;
 pub mod simulate;
 mod site;
+mod upload;
 pub mod value;
 
 pub use check::{CheckMaterial, Verified};

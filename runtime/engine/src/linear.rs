@@ -46,7 +46,7 @@ impl PackedMap {
         bundle: &Bundle,
         constants: &ConstStore,
         id: MapId,
-        kernels: Kernels,
+        kernels: &Kernels,
     ) -> Result<PackedMap, EngineError> {
         let map = bundle.maps.get(id.index());
         let map = map.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {id}")))?;
@@ -67,7 +67,7 @@ impl PackedMap {
     }
 
     /// Applies the map. All inputs must have words of the same width.
-    pub(crate) fn apply(&self, map: &LinearMap, inputs: &[&Value], kernels: Kernels) -> Result<Value, EngineError> {
+    pub(crate) fn apply(&self, map: &LinearMap, inputs: &[&Value], kernels: &Kernels) -> Result<Value, EngineError> {
         match inputs.first() {
             Some(Value::Ring32(_)) => self.run::<u32>(map, inputs, kernels),
             Some(Value::Ring64(_)) => self.run::<u64>(map, inputs, kernels),
@@ -75,7 +75,7 @@ impl PackedMap {
         }
     }
 
-    fn run<W: RingWord>(&self, map: &LinearMap, inputs: &[&Value], kernels: Kernels) -> Result<Value, EngineError> {
+    fn run<W: RingWord>(&self, map: &LinearMap, inputs: &[&Value], kernels: &Kernels) -> Result<Value, EngineError> {
         let lost = || unfit(format!("segment {}: a value is not there", map.name));
         let mut values: Vec<Option<Cow<'_, Tensor<W>>>> = Vec::with_capacity(self.shapes.len());
         for (input, shape) in inputs.iter().zip(&map.inputs) {
@@ -130,7 +130,7 @@ fn products<W: RingWord>(
     order: &[usize],
     x: &[W],
     y: &mut [W],
-    kernels: Kernels,
+    kernels: &Kernels,
 ) -> Result<(), KernelError> {
     let n = order.len().max(1);
     let (xs, ys) = ((x.len() / n).max(1), (y.len() / n).max(1));
@@ -148,7 +148,7 @@ fn pack(
     op: &MapOp,
     w: ConstId,
     shapes: &[Shape],
-    kernels: Kernels,
+    kernels: &Kernels,
 ) -> Result<Packed, EngineError> {
     let (decl, bytes) = constant_bytes(bundle, constants, w)?;
     let weights = |range: std::ops::Range<usize>| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pponnx_kernels::Kernels;
-use pponnx_keys::Suite;
+use pponnx_keys::{Mask, Suite};
 use pponnx_plans::constant::{ConstDecl, ConstStore, read_f32, read_f64, read_u32};
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
@@ -13,9 +13,11 @@ use pponnx_plans::value::{ConstId, DType, MapId, Role, SlotId, ValueId, ValueTyp
 
 use crate::decode::{DecodeTable, Table};
 use crate::error::EngineError;
+use crate::fuse::{self, Fused};
 use crate::linear::PackedMap;
 use crate::local::LocalModel;
 use crate::memory::Value;
+use crate::ring;
 use crate::site::{CheckSite, EncodeSite, check_site, encode_site, groups_of};
 use crate::value::TensorValue;
 
@@ -85,12 +87,28 @@ impl Prepared {
     }
 }
 
+/// The mask stream that a bundle asks for.
+fn suite(bundle: &Bundle) -> Result<Suite, EngineError> {
+    let name = &bundle.header.suite;
+    let suite = Suite::from_name(name);
+    let suite = suite.ok_or_else(|| EngineError::mismatch(format!("unknown mask stream {name:?}")))?;
+    if !suite.is_available() {
+        return Err(EngineError::mismatch(format!(
+            "mask stream {name:?} needs a processor with AES instructions, which this one lacks; compile the model with \
+             `--suite chacha20`"
+        )));
+    }
+    Ok(suite)
+}
+
 /// The plan of one role, ready to run. Immutable: requests share it through an `Arc`.
 pub struct LoadedPlan {
     bundle: Arc<ValidBundle>,
     digest: [u8; 32],
+    suite: Suite,
     role: Role,
     kernels: Kernels,
+    runs: Vec<Option<Fused>>,
     program: Program,
     types: Vec<ValueType>,
     steps: Vec<Prepared>,
@@ -106,7 +124,7 @@ impl LoadedPlan {
     /// # Errors
     /// [`EngineError::Constant`] for a constant that is missing, of another size, or holds NaN, infinity or a group
     /// number beyond the groups; [`EngineError::Local`] for a sub-model that cannot be read;
-    /// [`EngineError::PlanMismatch`] for a mask stream that this build does not know.
+    /// [`EngineError::PlanMismatch`] for a mask stream that this build or this processor does not have.
     pub fn load(
         bundle: impl Into<Arc<ValidBundle>>,
         role: Role,
@@ -114,9 +132,7 @@ impl LoadedPlan {
         kernels: Kernels,
     ) -> Result<LoadedPlan, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
-        if Suite::from_name(&bundle.header.suite).is_none() {
-            return Err(EngineError::mismatch(format!("unknown mask stream {:?}", bundle.header.suite)));
-        }
+        let suite = suite(&bundle)?;
         let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
         let types = program.types();
         let mut steps = Vec::with_capacity(program.steps.len());
@@ -134,7 +150,7 @@ impl LoadedPlan {
             if let Op::Apply { map, .. } = &step.op
                 && !maps.contains_key(map)
             {
-                maps.insert(*map, PackedMap::load(&bundle, constants, *map, kernels)?);
+                maps.insert(*map, PackedMap::load(&bundle, constants, *map, &kernels)?);
             }
             first_result += step.results.len();
         }
@@ -148,11 +164,13 @@ impl LoadedPlan {
         });
         Ok(LoadedPlan {
             digest: *bundle.digest(),
+            suite,
             recvs: recvs.collect(),
             loads: loads.collect(),
             bundle,
             role,
             kernels,
+            runs: fuse::runs(&program),
             program,
             types,
             steps,
@@ -170,14 +188,27 @@ impl LoadedPlan {
         &self.digest
     }
 
+    /// The mask stream of the bundle.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
     /// Whose plan it is.
     pub fn role(&self) -> Role {
         self.role
     }
 
     /// The kernels it runs on.
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The same plan, evaluated step by step, as the validator reasons about it, and not in fused runs. Slower, with
+    /// the same results: for conformance tests.
+    #[must_use]
+    pub fn stepwise(mut self) -> LoadedPlan {
+        self.runs.clear();
+        self
     }
 
     /// Slots whose stored corrections a request of this role takes, in the order of the program.
@@ -213,6 +244,11 @@ impl LoadedPlan {
         self.program.steps.get(pc).zip(self.steps.get(pc))
     }
 
+    /// The run of steps that begins there.
+    pub(crate) fn run_at(&self, pc: usize) -> Option<&Fused> {
+        self.runs.get(pc).and_then(Option::as_ref)
+    }
+
     pub(crate) fn range(&self, index: usize) -> Result<&Range, EngineError> {
         self.bundle.ranges.get(index).ok_or_else(|| EngineError::mismatch(format!("the bundle has no range {index}")))
     }
@@ -225,7 +261,27 @@ impl LoadedPlan {
         let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
         let decl = self.bundle.maps.get(map.index());
         let decl = decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?;
-        packed.apply(decl, inputs, self.kernels)
+        packed.apply(decl, inputs, &self.kernels)
+    }
+
+    /// The payload of a slot: a map's result, less a correction or plus a pad.
+    pub(crate) fn answer(
+        &self,
+        map: MapId,
+        inputs: &[&Value],
+        correction: Option<&[u8]>,
+        pad: Option<Mask>,
+        slot: &Slot,
+    ) -> Result<Vec<u8>, EngineError> {
+        let mut result = self.apply(map, inputs)?;
+        if let Some(bytes) = correction {
+            let correction = ring::unpack(bytes, slot, &self.kernels).map_err(ring::unfit)?;
+            result = ring::sub(result, &correction, &self.kernels)?;
+        }
+        if let Some(pad) = pad {
+            result = ring::add(result, pad)?;
+        }
+        ring::pack(&result, slot, &self.kernels)
     }
 
     /// Fails unless `inputs` are the parameters of the program.
