@@ -10,6 +10,7 @@ mod probe;
 mod read;
 mod refuse;
 mod shapes;
+mod stream;
 mod typed;
 
 use std::collections::BTreeMap;
