@@ -1,7 +1,7 @@
 //! Two-dimensional pooling: the largest or the mean element of each window.
 
 use super::pointwise::larger;
-use super::scratch;
+use super::{LANES, scratch};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, length};
 use crate::portable::loops::loops;
@@ -40,6 +40,7 @@ impl PoolSpec {
                 return Err(KernelError::Zero { what });
             }
             let padded = self.input[axis].checked_add(self.begin[axis]).ok_or(large.clone())?;
+            padded.checked_add(LANES).ok_or(large.clone())?;
             let last = (self.output[axis] - 1).checked_mul(self.strides[axis]).ok_or(large.clone())?;
             let window = self.kernel[axis];
             if self.begin[axis] >= window || last >= padded {
@@ -48,15 +49,20 @@ impl PoolSpec {
             last.checked_add(window).and_then(|n| n.checked_mul(4)).ok_or(large.clone())?;
         }
         self.input[0].checked_mul(self.input[1]).ok_or(large.clone())?;
-        self.output[0].checked_mul(self.output[1]).ok_or(large.clone())?;
-        // The padded rows of a band, taken apart by column.
-        self.columns().checked_mul(BAND + 8).ok_or(large)?;
+        self.output[0].checked_mul(self.output[1]).ok_or(large)?;
         Ok(())
     }
 
-    /// Results of a padded row, those that are not wanted included; slack for the windows of the last.
+    /// Elements of a row that windows may hold, in whole vectors.
+    fn vectors(&self) -> usize {
+        self.input[1].next_multiple_of(LANES)
+    }
+
+    /// Results of a padded row, those that are not wanted included: room for the windows of the last, and for rows in
+    /// whole vectors.
     fn columns(&self) -> usize {
-        self.output[1] + (self.kernel[1] - 1) / self.strides[1]
+        let windows = self.output[1] + (self.kernel[1] - 1) / self.strides[1];
+        windows.max((self.begin[1] + self.vectors()).div_ceil(self.strides[1]))
     }
 
     /// Rows of results taken at once.
@@ -133,42 +139,55 @@ fn buffers<'a>(spec: &PoolSpec, start: f32, buffer: &'a mut Vec<f32>) -> Result<
     Ok([padded, parts, &mut rest[..results]])
 }
 
-/// Joins the beginnings of rows, as long as `out`, element by element.
+/// Joins the rows of `width` elements from `first` to `end`, as far as `out` reaches. Each number of rows has a loop of
+/// its own, in the form that compilers turn into vectors.
 #[inline(always)]
-fn join_rows(plane: &[f32], width: usize, (first, end): (usize, usize), out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+fn join_rows(x: &[f32], width: usize, (first, end): (usize, usize), out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     let n = out.len();
-    let row = |y: usize| &plane[y * width..][..n];
-    let mut next = first;
-    if end - first >= 3 {
-        let (a, b, c) = (row(first), row(first + 1), row(first + 2));
-        for (((out, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
-            *out = f(f(*a, *b), *c);
+    let row = |y: usize| &x[y * width..][..n];
+    match end - first {
+        1 => out.copy_from_slice(row(first)),
+        2 => {
+            for ((out, a), b) in out.iter_mut().zip(row(first)).zip(row(first + 1)) {
+                *out = f(*a, *b);
+            }
         }
-        next += 3;
-    } else if end - first == 2 {
-        let (a, b) = (row(first), row(first + 1));
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            *out = f(*a, *b);
+        _ => {
+            for (((out, a), b), c) in out.iter_mut().zip(row(first)).zip(row(first + 1)).zip(row(first + 2)) {
+                *out = f(f(*a, *b), *c);
+            }
         }
-        next += 2;
-    } else {
-        out.copy_from_slice(row(first));
-        next += 1;
     }
-    for y in next..end {
+    for y in first + 3..end {
         for (out, x) in out.iter_mut().zip(row(y)) {
             *out = f(*out, *x);
         }
     }
 }
 
-/// Column `i` of every group of `S` into part `i`.
+/// Joins `K` elements from every `S`th on.
 #[inline(always)]
-fn take_apart<const S: usize>(x: &[f32], parts: &mut [f32], part: usize) {
+fn join_columns<const K: usize, const S: usize>(x: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     let (groups, _) = x.as_chunks::<S>();
-    for i in 0..S {
-        for (out, group) in parts[i * part..].iter_mut().zip(groups) {
-            *out = group[i];
+    let n = groups.len().saturating_sub((K - 1) / S).min(out.len());
+    let shifted: [&[[f32; S]]; K] = std::array::from_fn(|j| &groups[j / S..][..n]);
+    for (i, out) in out[..n].iter_mut().enumerate() {
+        *out = (1..K).fold(shifted[0][i][0], |a, j| f(a, shifted[j][i][j % S]));
+    }
+}
+
+/// Joins any number of elements, with any step, by way of the columns of each remainder.
+#[inline(always)]
+fn join_any(spec: &PoolSpec, x: &[f32], parts: &mut [f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    let (stride, part) = (spec.strides[1], out.len());
+    for (i, x) in x.iter().enumerate() {
+        parts[i % stride * part + i / stride] = *x;
+    }
+    out.copy_from_slice(&parts[..part]);
+    for j in 1..spec.kernel[1] {
+        let from = &parts[j % stride * part..][..part][j / stride..];
+        for (out, x) in out.iter_mut().zip(from) {
+            *out = f(*out, *x);
         }
     }
 }
@@ -181,53 +200,54 @@ fn pool(
     [padded, parts, results]: [&mut [f32]; 3],
     out: &mut [f32],
     f: impl Fn(f32, f32) -> f32 + Copy,
+    start: f32,
     finish: impl Fn(usize, &mut [f32]),
 ) {
     let ([height, width], [rows, wanted]) = (spec.input, spec.output);
     let (stride, kernel, begin) = (spec.strides[1], spec.kernel[1], spec.begin[1]);
     let columns = spec.columns();
     let row_length = columns * stride;
-    // Columns beyond the last window are read by nobody.
-    let used = width.min(row_length - begin);
-    for (band, out) in out.chunks_mut(spec.band() * wanted).enumerate() {
+    // What lies in the windows of a row behind its end.
+    let behind = begin + width..((wanted - 1) * stride + kernel).max(begin + width);
+    let (mut plane, mut y) = (0, 0);
+    for out in out.chunks_mut(spec.band() * wanted) {
         let count = out.len() / wanted;
-        for i in 0..count {
-            let at = band * spec.band() + i;
-            let (plane, y) = (&x[at / rows * height * width..][..height * width], at % rows);
-            let to = &mut padded[i * row_length + begin..][..used];
-            join_rows(plane, width, spec.range(0, y), to, f);
+        let from = (plane, y);
+        for padded in padded.chunks_exact_mut(row_length).take(count) {
+            let range = spec.range(0, y);
+            let x = &x[plane * height * width..];
+            // Vectors may reach into what follows the row, if anything does.
+            let whole = (range.1 - 1) * width + spec.vectors() <= x.len();
+            let n = if whole { spec.vectors() } else { width };
+            join_rows(x, width, range, &mut padded[begin..][..n], f);
+            padded[behind.clone()].fill(start);
+            (plane, y) = if y + 1 == rows { (plane + 1, 0) } else { (plane, y + 1) };
         }
         let padded = &padded[..count * row_length];
-        let part = count * columns;
-        match stride {
-            1 => parts[..part].copy_from_slice(padded),
-            2 => take_apart::<2>(padded, parts, part),
-            3 => take_apart::<3>(padded, parts, part),
-            4 => take_apart::<4>(padded, parts, part),
-            _ => {
-                for (i, x) in padded.iter().enumerate() {
-                    parts[i % stride * part + i / stride] = *x;
-                }
-            }
+        let results = &mut results[..count * columns];
+        match (kernel, stride) {
+            (2, 2) => join_columns::<2, 2>(padded, results, f),
+            (3, 1) => join_columns::<3, 1>(padded, results, f),
+            (3, 2) => join_columns::<3, 2>(padded, results, f),
+            (5, 1) => join_columns::<5, 1>(padded, results, f),
+            _ => join_any(spec, padded, parts, results, f),
         }
-        let results = &mut results[..part];
-        results.copy_from_slice(&parts[..part]);
-        for j in 1..kernel {
-            let from = &parts[j % stride * part..][..part][j / stride..];
-            for (out, x) in results.iter_mut().zip(from) {
-                *out = f(*out, *x);
-            }
-        }
-        for (i, (out, from)) in out.chunks_exact_mut(wanted).zip(results.chunks_exact(columns)).enumerate() {
-            out.copy_from_slice(&from[..wanted]);
-            finish((band * spec.band() + i) % rows, out);
+        let mut y = from.1;
+        for i in 0..count {
+            let (from, to) = (&results[i * columns..], &mut out[i * wanted..]);
+            // Vectors may reach into rows that are written after this one.
+            let vectors = wanted.next_multiple_of(LANES);
+            let n = if vectors <= from.len().min(to.len()) { vectors } else { wanted };
+            to[..n].iter_mut().zip(&from[..n]).for_each(|(to, from)| *to = *from);
+            finish(y, &mut to[..wanted]);
+            y = if y + 1 == rows { 0 } else { y + 1 };
         }
     }
 }
 
 loops! {
     fn largest<'a>(spec: &'a PoolSpec, x: &'a [f32], rows: [&'a mut [f32]; 3], out: &'a mut [f32]) -> () {
-        pool(spec, x, rows, out, larger, |_, _| {});
+        pool(spec, x, rows, out, larger, f32::NEG_INFINITY, |_, _| {});
     }
 
     fn mean<'a>(
@@ -247,7 +267,7 @@ loops! {
                 end - first
             }
         };
-        pool(spec, x, rows, out, |a, b| a + b, |y, out| {
+        pool(spec, x, rows, out, |a, b| a + b, 0.0, |y, out| {
             let rows = count(0, y);
             for (x, out) in out.iter_mut().enumerate() {
                 *out /= (rows * count(1, x)) as f32;
