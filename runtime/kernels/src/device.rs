@@ -1,5 +1,9 @@
 //! The device's steps: scan, encode, embed, pack, lift, check, decode.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod check;
 mod decode;
 mod download;

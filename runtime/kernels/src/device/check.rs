@@ -3,9 +3,8 @@
 //! Secrets are cut into limbs of 21 bits, so that sums of a thousand products fit a 64-bit word; residues are made
 //! once a row, not once an element.
 
-use crate::dispatch::Kernels;
+use crate::dispatch::{Isa, Kernels};
 use crate::error::{KernelError, length};
-use crate::vector::{Level, Task};
 
 /// The prime of the integrity check.
 pub const P: u64 = (1 << 61) - 1;
@@ -30,7 +29,7 @@ impl Kernels {
     /// Slices of different lengths.
     pub fn dot_p61_i32(self, v: &[u64], x: &[i32]) -> Result<u64, KernelError> {
         length("dot operand", v.len(), x.len())?;
-        Ok(self.run(Dot { v, x }))
+        Ok(self.sums(Dot { v, x }))
     }
 
     /// `sum v * x mod p` in `[0, p)`, p = 2^61 - 1, for residues `v < p` and `|x| < 2^59`.
@@ -39,7 +38,7 @@ impl Kernels {
     /// Slices of different lengths.
     pub fn dot_p61_i64(self, v: &[u64], x: &[i64]) -> Result<u64, KernelError> {
         length("dot operand", v.len(), x.len())?;
-        Ok(self.run(Dot { v, x }))
+        Ok(self.sums(Dot { v, x }))
     }
 
     /// The part of `sum v * x mod p` that the elements from number `start` of the tensor make: parts of a tensor, in
@@ -68,89 +67,95 @@ impl Kernels {
         let total = v.a.len().checked_mul(v.beta.len()).ok_or(too_large.clone())?;
         let end = start.checked_add(x.len()).ok_or(too_large)?;
         length("check factors", end.max(total), total)?;
-        Ok(self.run(Product { v: *v, start, x }))
+        Ok(self.sums(Product { v: *v, start, x }))
     }
 }
 
 /// A signed integer of a check.
 trait Limbs: Copy + Default {
     /// A number below 2^127 in magnitude that equals `sum v * x` modulo p, for at most [`FLUSH`] elements.
-    fn sum(v: &[u64], x: &[Self]) -> i128;
+    fn sum<S: LimbSums>(v: &[u64], x: &[Self]) -> i128;
 }
 
 /// Elements after which sums of limbs are brought together: `2^10 * 2^52` fits an i64.
 const FLUSH: usize = 1 << 10;
-/// Elements of a vector block.
-const LANES: usize = 8;
 /// Low 21 bits.
-const LIMB: u64 = (1 << 21) - 1;
+pub(super) const LIMB: u64 = (1 << 21) - 1;
+/// Bits of the lower limb of a 64-bit integer; the upper one is signed.
+pub(super) const LOW_BITS: u32 = 30;
 
-/// The limbs of a residue. Of the results only the low 32 bits mean anything, which is what a widening product reads.
-#[inline(always)]
-fn limbs(v: u64) -> [i64; 3] {
-    [(v & LIMB) as i64, (v >> 21 & LIMB) as i64, (v >> 42) as i64]
+/// Sums of products of limbs, over at most [`FLUSH`] elements of slices of equal lengths. A residue has three limbs of
+/// 21 bits.
+pub(super) trait LimbSums {
+    /// For each limb of `v`, its products with `x`, at most 2^52 each.
+    fn narrow(v: &[u64], x: &[i32]) -> [i64; 3];
+    /// For each limb of `v`, its products with the lower limb of `x`, then with the upper one, at most 2^51 each.
+    fn wide(v: &[u64], x: &[i64]) -> [[i64; 3]; 2];
 }
 
-/// Product of two integers that fit 32 bits: one widening instruction.
+/// Without vectors.
+enum Scalar {}
+
+impl LimbSums for Scalar {
+    #[inline(always)]
+    fn narrow(v: &[u64], x: &[i32]) -> [i64; 3] {
+        v.iter().zip(x).fold([0; 3], |sums, (v, x)| plus(sums, i64::from(*x), *v))
+    }
+
+    #[inline(always)]
+    fn wide(v: &[u64], x: &[i64]) -> [[i64; 3]; 2] {
+        v.iter().zip(x).fold([[0; 3]; 2], |[low, high], (v, x)| {
+            [plus(low, x & ((1 << LOW_BITS) - 1), *v), plus(high, x >> LOW_BITS, *v)]
+        })
+    }
+}
+
+/// `sums + x * v`, limb by limb.
 #[inline(always)]
-fn product(a: i64, b: i64) -> i64 {
-    i64::from(a as i32) * i64::from(b as i32)
+fn plus([s0, s1, s2]: [i64; 3], x: i64, v: u64) -> [i64; 3] {
+    [s0 + x * (v & LIMB) as i64, s1 + x * (v >> 21 & LIMB) as i64, s2 + x * (v >> 42) as i64]
 }
 
 impl Limbs for i32 {
     #[inline(always)]
-    fn sum(v: &[u64], x: &[i32]) -> i128 {
-        // |x * limb| <= 2^52
-        let mut sums = [[0i64; LANES]; 3];
-        blocks(v, x, |v, x| {
-            for lane in 0..LANES {
-                for (sum, limb) in sums.iter_mut().zip(limbs(v[lane])) {
-                    sum[lane] += product(x[lane].into(), limb);
-                }
-            }
-        });
-        join(&sums)
+    fn sum<S: LimbSums>(v: &[u64], x: &[i32]) -> i128 {
+        join(S::narrow(v, x))
     }
 }
 
 impl Limbs for i64 {
     #[inline(always)]
-    fn sum(v: &[u64], x: &[i64]) -> i128 {
-        // The integer in two limbs of 30 bits, the upper one signed: its products are at most 2^51.
-        let (mut low, mut high) = ([[0i64; LANES]; 3], [[0i64; LANES]; 3]);
-        blocks(v, x, |v, x| {
-            for lane in 0..LANES {
-                let (x0, x1) = (x[lane] & ((1 << 30) - 1), (x[lane] as u64 >> 30) as i64);
-                for (l, limb) in limbs(v[lane]).into_iter().enumerate() {
-                    low[l][lane] += product(x0, limb);
-                    high[l][lane] += product(x1, limb);
-                }
-            }
-        });
-        join(&low) + (i128::from(reduce(join(&high))) << 30)
+    fn sum<S: LimbSums>(v: &[u64], x: &[i64]) -> i128 {
+        let [low, high] = S::wide(v, x);
+        join(low) + (i128::from(reduce(join(high))) << LOW_BITS)
     }
 }
 
-/// Whole blocks, then the rest in a block filled with zeros.
+/// What sums of limbs, each below 2^62, stand for.
 #[inline(always)]
-fn blocks<T: Copy + Default>(v: &[u64], x: &[T], mut each: impl FnMut(&[u64; LANES], &[T; LANES])) {
-    let ((v, v_rest), (x, x_rest)) = (v.as_chunks::<LANES>(), x.as_chunks::<LANES>());
-    for (v, x) in v.iter().zip(x) {
-        each(v, x);
-    }
-    if !x_rest.is_empty() {
-        let (mut v, mut x) = ([0; LANES], [T::default(); LANES]);
-        v.iter_mut().zip(v_rest).for_each(|(to, from)| *to = *from);
-        x.iter_mut().zip(x_rest).for_each(|(to, from)| *to = *from);
-        each(&v, &x);
-    }
-}
-
-/// The sum that sums of limbs stand for; each is below 2^62, and so is that over all lanes.
-#[inline(always)]
-fn join(sums: &[[i64; LANES]; 3]) -> i128 {
-    let [s0, s1, s2] = sums.map(|s| i128::from(s.into_iter().sum::<i64>()));
+fn join(sums: [i64; 3]) -> i128 {
+    let [s0, s1, s2] = sums.map(i128::from);
     s0 + (s1 << 21) + (s2 << 42)
+}
+
+/// Work that needs sums of limbs.
+trait Sums {
+    fn run<S: LimbSums>(self) -> u64;
+}
+
+impl Kernels {
+    /// Runs with the sums of the instruction set.
+    fn sums<T: Sums>(self, work: T) -> u64 {
+        match self.isa() {
+            Isa::Portable | Isa::Neon => work.run::<Scalar>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => work.run::<super::avx2::Avx2Sums>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => work.run::<super::avx512::Avx512Sums>(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => work.run::<Scalar>(),
+        }
+    }
 }
 
 struct Dot<'a, T> {
@@ -158,18 +163,15 @@ struct Dot<'a, T> {
     x: &'a [T],
 }
 
-impl<T: Limbs> Task for Dot<'_, T> {
-    type Out = u64;
-
-    #[inline(always)]
-    fn run<L: Level>(self) -> u64 {
-        dot(self.v, self.x)
+impl<T: Limbs> Sums for Dot<'_, T> {
+    fn run<S: LimbSums>(self) -> u64 {
+        dot::<S, T>(self.v, self.x)
     }
 }
 
 #[inline(always)]
-fn dot<T: Limbs>(v: &[u64], x: &[T]) -> u64 {
-    v.chunks(FLUSH).zip(x.chunks(FLUSH)).fold(0, |total, (v, x)| add(total, reduce(T::sum(v, x))))
+fn dot<S: LimbSums, T: Limbs>(v: &[u64], x: &[T]) -> u64 {
+    v.chunks(FLUSH).zip(x.chunks(FLUSH)).fold(0, |total, (v, x)| add(total, reduce(T::sum::<S>(v, x))))
 }
 
 struct Product<'a, T> {
@@ -178,11 +180,8 @@ struct Product<'a, T> {
     x: &'a [T],
 }
 
-impl<T: Limbs> Task for Product<'_, T> {
-    type Out = u64;
-
-    #[inline(always)]
-    fn run<L: Level>(self) -> u64 {
+impl<T: Limbs> Sums for Product<'_, T> {
+    fn run<S: LimbSums>(self) -> u64 {
         let Product { v: RankOne { a, beta, inner }, start, mut x } = self;
         let mut total = Total::default();
         // With one position a row the channels are the rows, and a position's residue their common factor.
@@ -193,7 +192,7 @@ impl<T: Limbs> Task for Product<'_, T> {
             let (outer, column) = (row / columns, row % columns);
             let (vector, factor) =
                 if inner == 1 { (a, beta[row]) } else { (&beta[outer * inner..][..inner], a[column]) };
-            total.add(dot(&vector[within..within + now.len()], now), factor);
+            total.add(dot::<S, T>(&vector[within..within + now.len()], now), factor);
             (x, row, within) = (later, row + 1, 0);
         }
         total.residue()

@@ -150,37 +150,11 @@ impl<T: Real> Decode<'_, T> {
             let (z_now, z_later) = z.split_at(now);
             let (out_now, out_later) = out.split_at_mut(now);
             let (factor, bias) = (factors[row], biases[row]);
-            line(z_now, out_now, |z| one(z, factor, bias));
+            for (out, z) in out_now.iter_mut().zip(z_now) {
+                *out = one(*z, factor, bias);
+            }
             (z, out, within) = (z_later, out_later, 0);
             row = if row + 1 == factors.len() { 0 } else { row + 1 };
-        }
-    }
-}
-
-/// Elements that a row is cut into.
-const BLOCK: usize = 16;
-
-/// One row. A rest at its end is done by a whole block that ends with the row: a few elements are made twice, which is
-/// faster than one at a time.
-#[inline(always)]
-fn line<T: Copy>(z: &[T], out: &mut [f32], one: impl Fn(T) -> f32) {
-    let block = |z: &[T; BLOCK], out: &mut [f32; BLOCK]| {
-        for (out, z) in out.iter_mut().zip(z) {
-            *out = one(*z);
-        }
-    };
-    for (z, out) in z.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
-        block(z, out);
-    }
-    if z.len().is_multiple_of(BLOCK) {
-        return;
-    }
-    match (z.last_chunk::<BLOCK>(), out.last_chunk_mut::<BLOCK>()) {
-        (Some(z), Some(out)) => block(z, out),
-        _ => {
-            for (out, z) in out.iter_mut().zip(z) {
-                *out = one(*z);
-            }
         }
     }
 }

@@ -35,7 +35,8 @@ fn square(x: f32, scale: f32) -> u32 {
     let exact = x.abs() * scale;
     let exact = if exact < LARGEST { exact } else { LARGEST };
     let exact = if exact > 0.0 || x == 0.0 { exact } else { f32::MIN_POSITIVE };
-    let whole = exact as i32;
+    // SAFETY: in [0, 2^15]; NaN was not below the largest value.
+    let whole: i32 = unsafe { exact.to_int_unchecked() };
     let q = (whole + i32::from((whole as f32) < exact)) as u32;
     q * q
 }

@@ -83,7 +83,14 @@ loops! {
 /// A product with a power of two, rounded half to even; saturates, and NaN becomes 0.
 #[inline(always)]
 pub fn quantise(x: f32, scale: f32) -> i32 {
-    (x * scale).round_ties_even() as i32
+    const END: f32 = 2_147_483_648.0;
+    let exact = x * scale;
+    // The plain conversion of what is in range; one that saturates by itself is not vectorised.
+    let inside = if exact < END { exact } else { 0.0 };
+    let inside = if inside > -END { inside } else { -END };
+    // SAFETY: finite and in [-2^31, 2^31), and f32 has no fractions near the ends.
+    let whole = unsafe { inside.round_ties_even().to_int_unchecked() };
+    if exact >= END { i32::MAX } else { whole }
 }
 
 /// Signed value of the low k bits. Without an arithmetic shift of 64 bits, which AVX2 lacks.
