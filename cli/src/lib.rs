@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod batch;
 pub mod bench;
 pub mod cluster;
 pub mod cmd;

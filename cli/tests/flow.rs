@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use pponnx_plans::file;
+use pponnx_plans::value::{Role, Shape, ValueType};
 use serde_json::Value;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../onnx-models/digits");
@@ -194,4 +196,38 @@ fn compile_is_careful_with_folders() {
     assert_eq!(json(&["compile", bad.to_str().unwrap(), "-o", nowhere.to_str().unwrap()]).0, 3);
     assert!(!nowhere.exists());
     assert_eq!(json(&["compile", &model, "-o", nowhere.to_str().unwrap(), "--scheme", "plain"]).0, 2);
+}
+
+/// Runs a command that must fail, and returns its code.
+fn refused(args: &[&str]) -> (i32, String) {
+    let (code, value) = json(args);
+    (code, value["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn plans_above_the_memory_limit_or_of_absurd_shape_are_refused_at_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    compile(&out, &[]);
+    let (edge, path) = (out.join("edge-a/edge.toml"), out.join("edge-a/edge.plan"));
+    let serve = ["serve", "-c", edge.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let text = std::fs::read_to_string(&edge).unwrap();
+    let limit = text.lines().find(|l| l.starts_with("max_memory_mb")).unwrap();
+    // The smallest limit there is, and as many plans as go beyond it.
+    let plans = 1 + 1_000_000 / std::fs::metadata(&path).unwrap().len();
+    let again = "[[plan]]\nfile = \"edge.plan\"\n".repeat(2 * plans as usize);
+    std::fs::write(&edge, text.replace(limit, "max_memory_mb = 1") + "\n" + &again).unwrap();
+    assert_eq!(refused(&serve), (3, "pponnx::plan::memory".into()));
+    std::fs::write(&edge, text).unwrap();
+
+    // Sizes whose product wraps: the file is sound, its bundle is not.
+    let mut plan = file::read(&std::fs::read(&path).unwrap()).unwrap();
+    let steps = plan.bundle.programs.iter_mut().filter(|p| p.role == Role::EdgeA).flat_map(|p| &mut p.steps);
+    for value in steps.flat_map(|s| &mut s.results) {
+        if let ValueType::Ring(_, shape) = value {
+            *shape = Shape(vec![1 << 33, 1 << 33]);
+        }
+    }
+    std::fs::write(&path, file::write(&plan.bundle, Role::EdgeA, &plan.constants).unwrap()).unwrap();
+    assert_eq!(refused(&serve), (3, "pponnx::plan::invalid".into()));
 }

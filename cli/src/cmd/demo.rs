@@ -146,7 +146,7 @@ struct Told {
 }
 
 fn compiled(args: &Demo, folder: &Path) -> Outcome<(std::sync::Arc<ValidBundle>, String)> {
-    let wishes = ModelOptions { scheme: args.scheme, precision: args.precision, shapes: Vec::new() };
+    let wishes = ModelOptions { scheme: args.scheme, precision: args.precision, suite: args.suite, shapes: Vec::new() };
     let source = ModelSource::Bytes { name: "digits".into(), bytes: MODEL.to_vec(), dir: None };
     let compiled = compile(&source, &options(&wishes)?).map_err(|e| compile_failure(Path::new("digits"), e))?;
     let summary = compiled.report.summary();

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pponnx_plans::valid::limits::ELEMENTS as MAX_ELEMENTS;
 use pponnx_plans::value::Shape;
+use prost::bytes::Bytes;
 use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
@@ -31,7 +32,8 @@ pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, Com
     let (fallback, bytes, dir) = open(source)?;
     let dir = dir.as_ref().and_then(|d| d.to_str());
     let fw = tract_onnx::onnx().with_ignore_value_info(true);
-    let mut proto = pb::ModelProto::decode(&bytes[..]).map_err(|e| {
+    // From `Bytes` the decoder copies each tensor once, from a slice twice.
+    let mut proto = pb::ModelProto::decode(bytes.clone()).map_err(|e| {
         let text = format!("`{fallback}` is not an ONNX model, or incomplete: {e}");
         Diagnostic::new("not-onnx", text).hint("export the model again")
     })?;
@@ -89,10 +91,10 @@ pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, Com
     })
 }
 
-type Opened = (String, Vec<u8>, Option<PathBuf>);
+type Opened = (String, Bytes, Option<PathBuf>);
 
 fn open(source: &ModelSource) -> Result<Opened, Diagnostic> {
-    let opened = match source {
+    let opened: Opened = match source {
         ModelSource::Path(path) => {
             let bytes = std::fs::read(path).map_err(|e| {
                 let text = format!("cannot read `{}`: {e}", path.display());
@@ -101,9 +103,9 @@ fn open(source: &ModelSource) -> Result<Opened, Diagnostic> {
             let dir = path.parent().unwrap_or(Path::new("."));
             let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
             let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-            (name, bytes, Some(dir.to_path_buf()))
+            (name, bytes.into(), Some(dir.to_path_buf()))
         }
-        ModelSource::Bytes { name, bytes, dir } => (name.clone(), bytes.clone(), dir.clone()),
+        ModelSource::Bytes { name, bytes, dir } => (name.clone(), bytes.clone().into(), dir.clone()),
     };
     if opened.1.is_empty() {
         return Err(Diagnostic::new("not-onnx", format!("`{}` is empty", opened.0)));

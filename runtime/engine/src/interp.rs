@@ -231,6 +231,14 @@ impl Execution {
         Ok(Progress::Done)
     }
 
+    /// Work of the device that needs no reply: for the time in which the network and the edges are busy.
+    ///
+    /// # Errors
+    /// As [`Execution::resume`].
+    pub fn prepare_ahead(&mut self) -> Result<(), EngineError> {
+        self.alive()
+    }
+
     /// Payloads that became ready since the last call, in the order of the program.
     pub fn outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outbox)
@@ -512,6 +520,6 @@ impl Execution {
         let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
         let at = StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
         let decl = plan.slot(slot)?;
-        Ok(session.mask(&at, decl.shape.len(), decl.k))
+        Ok(session.mask(plan.suite(), &at, decl.shape.len(), decl.k))
     }
 }

@@ -216,7 +216,7 @@ fn pack(
             });
             Packed::MatMul { blocks: blocks.collect::<Result<_, _>>()?, order: order(lead, batch) }
         }
-        _ => Packed::Reference(Tensor::weights(decl, bytes).map_err(unfit)?),
+        _ => Packed::Reference(Tensor::weights(decl, &bytes).map_err(unfit)?),
     };
     Ok(packed)
 }

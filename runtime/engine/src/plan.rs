@@ -87,10 +87,25 @@ impl Prepared {
     }
 }
 
+/// The mask stream that a bundle asks for.
+fn suite(bundle: &Bundle) -> Result<Suite, EngineError> {
+    let name = &bundle.header.suite;
+    let suite = Suite::from_name(name);
+    let suite = suite.ok_or_else(|| EngineError::mismatch(format!("unknown mask stream {name:?}")))?;
+    if !suite.is_available() {
+        return Err(EngineError::mismatch(format!(
+            "mask stream {name:?} needs a processor with AES instructions, which this one lacks; compile the model with \
+             `--suite chacha20`"
+        )));
+    }
+    Ok(suite)
+}
+
 /// The plan of one role, ready to run. Immutable: requests share it through an `Arc`.
 pub struct LoadedPlan {
     bundle: Arc<ValidBundle>,
     digest: [u8; 32],
+    suite: Suite,
     role: Role,
     kernels: Kernels,
     runs: Vec<Option<Fused>>,
@@ -109,7 +124,7 @@ impl LoadedPlan {
     /// # Errors
     /// [`EngineError::Constant`] for a constant that is missing, of another size, or holds NaN, infinity or a group
     /// number beyond the groups; [`EngineError::Local`] for a sub-model that cannot be read;
-    /// [`EngineError::PlanMismatch`] for a mask stream that this build does not know.
+    /// [`EngineError::PlanMismatch`] for a mask stream that this build or this processor does not have.
     pub fn load(
         bundle: impl Into<Arc<ValidBundle>>,
         role: Role,
@@ -117,9 +132,7 @@ impl LoadedPlan {
         kernels: Kernels,
     ) -> Result<LoadedPlan, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
-        if Suite::from_name(&bundle.header.suite).is_none() {
-            return Err(EngineError::mismatch(format!("unknown mask stream {:?}", bundle.header.suite)));
-        }
+        let suite = suite(&bundle)?;
         let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
         let types = program.types();
         let mut steps = Vec::with_capacity(program.steps.len());
@@ -151,6 +164,7 @@ impl LoadedPlan {
         });
         Ok(LoadedPlan {
             digest: *bundle.digest(),
+            suite,
             recvs: recvs.collect(),
             loads: loads.collect(),
             bundle,
@@ -172,6 +186,11 @@ impl LoadedPlan {
     /// Digest of the bundle.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// The mask stream of the bundle.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Whose plan it is.
@@ -339,7 +358,7 @@ fn extra(
         Op::Local { model, .. } => {
             let (_, bytes) = constant_bytes(bundle, constants, *model)?;
             let named = |name: &str| format!("{name:?} (step {at} of the device program)");
-            let loaded = LocalModel::load(bytes);
+            let loaded = LocalModel::load(&bytes);
             let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
             Extra::Local(LocalSite { name: named(model.name()), model })
         }
@@ -360,18 +379,18 @@ fn extra(
     })
 }
 
-/// A constant's declaration and bytes.
+/// A constant's declaration and bytes, read from the plan file where the store does not hold them.
 ///
 /// # Errors
-/// [`EngineError::Constant`] if the store lacks it or it has another size.
+/// [`EngineError::Constant`] if the store lacks it, it cannot be read, or has another size.
 pub(crate) fn constant_bytes<'a>(
     bundle: &'a Bundle,
-    constants: &'a ConstStore,
+    constants: &ConstStore,
     id: ConstId,
-) -> Result<(&'a ConstDecl, &'a [u8]), EngineError> {
+) -> Result<(&'a ConstDecl, Arc<Vec<u8>>), EngineError> {
     let wrong = |what: &str| EngineError::Constant { id, what: what.into() };
     let decl = bundle.constants.get(id.index()).ok_or_else(|| wrong("not declared"))?;
-    let bytes = constants.get(&decl.digest).ok_or_else(|| wrong("missing"))?;
+    let bytes = constants.load(&decl.digest).map_err(|e| wrong(&e.to_string()))?;
     if bytes.len() != decl.bytes() {
         return Err(wrong("another number of bytes than its shape says"));
     }
@@ -391,7 +410,7 @@ fn finite<T>(
     if decl.dtype != dtype {
         return Err(EngineError::Constant { id, what: format!("{} and not {}", decl.dtype.name(), dtype.name()) });
     }
-    let data = read(bytes);
+    let data = read(&bytes);
     if !data.iter().all(good) {
         let what = if dtype == DType::U32 { "a group number beyond the groups" } else { "NaN or infinity" };
         return Err(EngineError::Constant { id, what: what.into() });

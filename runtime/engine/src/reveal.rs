@@ -107,7 +107,7 @@ fn opened<T: Lifted>(
         let z = &mut z[..y.len()];
         let stream = &mut scratch[..T::STREAM * y.len()];
         let pad = match &mut cover {
-            Cover::Pad(pad) => pad.next_bytes(y.len()).map_err(unfit)?,
+            Cover::Pad(pad) => pad.lend(y.len()),
             Cover::Minus(correction) => {
                 negated::<T>(kernels, part(correction, start, y.len(), k)?, k, stream).map_err(unfit)?;
                 stream

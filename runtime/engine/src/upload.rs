@@ -39,7 +39,7 @@ pub(crate) fn upload(
         let (now, later) = rest.split_at_mut(packed_len(x.len(), k).unwrap_or_default().min(rest.len()));
         rest = later;
         let stream = match &mut parts {
-            Some(parts) => parts.next_bytes(x.len()).map_err(unfit)?,
+            Some(parts) => parts.lend(x.len()),
             None => &bare[..width * x.len()],
         };
         let (start, end) = (i * CHUNK, i * CHUNK + x.len() - 1);

@@ -14,6 +14,8 @@
 //! executions, connections and stores.
 #![forbid(unsafe_code)]
 
+mod compute;
+mod crowd;
 pub mod device;
 pub mod edge_a;
 pub mod edge_b;

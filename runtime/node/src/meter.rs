@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::edge_a::blocking;
+use crate::compute::Threads;
 use crate::error::NodeError;
 use crate::sessions::lock;
 
@@ -24,18 +24,20 @@ pub struct RequestCost {
 }
 
 impl RequestCost {
-    /// Runs a part of the program away from the threads that move frames.
+    /// Runs a part of the program where the edge computes.
     pub(crate) async fn compute<T: Send + 'static>(
         &mut self,
-        f: impl FnOnce() -> T + Send + 'static,
+        threads: &Threads,
+        light: bool,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NodeError> {
         let asked = Instant::now();
-        let (result, started, ended) = blocking(move || {
+        let timed = move || {
             let started = Instant::now();
-            let result = f();
+            let result = work();
             (result, started, Instant::now())
-        })
-        .await?;
+        };
+        let (result, started, ended) = threads.run(light, timed).await?;
         self.queue += started - asked;
         self.compute += ended - started;
         Ok(result)

@@ -46,6 +46,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sessions at once whose corrections edge A holds.
     pub sessions: usize,
+    /// Requests of one device at once (0 counts as 1).
+    pub in_flight: u32,
     /// Requests for which corrections are made ahead, per session (`relay`).
     pub prefetch: u64,
     /// Time for a TLS handshake and for each message of ours.
@@ -59,6 +61,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             sessions: 64,
+            in_flight: 8,
             prefetch: 4,
             handshake: Duration::from_secs(10),
             wait: Duration::from_secs(30),

@@ -29,6 +29,8 @@ macro_rules! loops {
     };
 }
 
+pub(crate) use loops;
+
 loops! {
     /// The largest bit pattern as a signed and as an unsigned number.
     fn scan<'a>(x: &'a [f32]) -> (i32, u32) {
