@@ -17,7 +17,7 @@ use crate::decode::{self, Decoder};
 use crate::encode;
 use crate::error::EngineError;
 use crate::fuse::{Close, Fused, Minus, Open, Run};
-use crate::memory::{Value, Values};
+use crate::memory::{Payload, Value, Values};
 use crate::plan::{LoadedPlan, Prepared};
 use crate::reveal::{Cover, reveal};
 use crate::ring;
@@ -466,6 +466,10 @@ impl Execution {
                 let payload = ring::pack(self.values.get(*x)?, plan.slot(*slot)?, plan.kernels())?;
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
             }
+            Op::Recv { from, slot } if prepared.packed => {
+                let (bytes, decl) = (self.payload(plan, *from, *slot)?, plan.slot(*slot)?);
+                results.push(Value::Payload(Payload { bytes, k: decl.k, shape: decl.shape.clone() }));
+            }
             Op::Recv { from, slot } => {
                 let payload = self.inbox.remove(slot).unwrap_or_default();
                 let value = ring::unpack(&payload, plan.slot(*slot)?, plan.kernels());
@@ -484,7 +488,7 @@ impl Execution {
             }
             Op::Apply { map, inputs } => {
                 let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
-                results.push(plan.apply(*map, &inputs)?);
+                results.push(plan.apply(*map, prepared.first_result, &inputs)?);
             }
             Op::Sub { a, b } => {
                 let a = self.values.take(*a, prepared)?;

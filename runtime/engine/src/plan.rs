@@ -1,11 +1,12 @@
 //! A plan made ready to run on one role: weights packed, local segments prepared, constants broadcast.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_kernels::Kernels;
 use pponnx_keys::{Mask, Suite};
 use pponnx_plans::constant::{ConstDecl, ConstStore, read_f32, read_f64, read_u32};
+use pponnx_plans::map::LinearMap;
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
 use pponnx_plans::valid::ValidBundle;
@@ -62,6 +63,8 @@ pub(crate) struct Prepared {
     pub(crate) frees: Vec<ValueId>,
     /// Those among them that the step reads once, so that it may work on them in place.
     pub(crate) takes: Vec<ValueId>,
+    /// Whether linear maps alone read what the step receives, so that it may stay packed.
+    pub(crate) packed: bool,
     extra: Extra,
 }
 
@@ -139,6 +142,8 @@ impl LoadedPlan {
         let mut maps = BTreeMap::new();
         let mut first_result = program.params.len();
         let mut unread = unread_from(&program);
+        let readers = program.steps.iter().filter(|s| !matches!(s.op, Op::Apply { .. }));
+        let unpacked: BTreeSet<usize> = readers.flat_map(|s| s.op.operands()).map(|v| v.index()).collect();
         for (i, step) in program.steps.iter().enumerate() {
             let mut frees = unread.remove(&i).unwrap_or_default();
             frees.sort_unstable();
@@ -146,7 +151,8 @@ impl LoadedPlan {
             let once = |v: &&ValueId| operands.iter().filter(|o| o == v).count() == 1;
             let takes = frees.iter().filter(once).copied().collect();
             let extra = extra(&bundle, &program, constants, i, step)?;
-            steps.push(Prepared { first_result, frees, takes, extra });
+            let packed = !unpacked.contains(&first_result);
+            steps.push(Prepared { first_result, frees, takes, packed, extra });
             if let Op::Apply { map, .. } = &step.op
                 && !maps.contains_key(map)
             {
@@ -257,11 +263,10 @@ impl LoadedPlan {
         ring_width(&self.types, id.index())
     }
 
-    pub(crate) fn apply(&self, map: MapId, inputs: &[&Value]) -> Result<Value, EngineError> {
-        let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
-        let decl = self.bundle.maps.get(map.index());
-        let decl = decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?;
-        packed.apply(decl, inputs, &self.kernels)
+    /// The result of a map, `y`.
+    pub(crate) fn apply(&self, map: MapId, y: usize, inputs: &[&Value]) -> Result<Value, EngineError> {
+        let (packed, decl) = self.map(map)?;
+        packed.apply(decl, ring_width(&self.types, y)?, inputs, &self.kernels)
     }
 
     /// The payload of a slot: a map's result, less a correction or plus a pad.
@@ -273,15 +278,20 @@ impl LoadedPlan {
         pad: Option<Mask>,
         slot: &Slot,
     ) -> Result<Vec<u8>, EngineError> {
-        let mut result = self.apply(map, inputs)?;
-        if let Some(bytes) = correction {
-            let correction = ring::unpack(bytes, slot, &self.kernels).map_err(ring::unfit)?;
-            result = ring::sub(result, &correction, &self.kernels)?;
+        let (packed, decl) = self.map(map)?;
+        match pad {
+            None => packed.answer(decl, slot, inputs, correction, &self.kernels),
+            Some(pad) => {
+                let result = packed.apply(decl, slot.k, inputs, &self.kernels)?;
+                ring::pack(&ring::add(result, pad)?, slot, &self.kernels)
+            }
         }
-        if let Some(pad) = pad {
-            result = ring::add(result, pad)?;
-        }
-        ring::pack(&result, slot, &self.kernels)
+    }
+
+    fn map(&self, map: MapId) -> Result<(&PackedMap, &LinearMap), EngineError> {
+        let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
+        let decl = self.bundle.maps.get(map.index());
+        Ok((packed, decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?))
     }
 
     /// Fails unless `inputs` are the parameters of the program.
