@@ -150,7 +150,7 @@ impl LoadedPlan {
             let operands = step.op.operands();
             let once = |v: &&ValueId| operands.iter().filter(|o| o == v).count() == 1;
             let takes = frees.iter().filter(once).copied().collect();
-            let extra = extra(&bundle, &program, constants, i, step)?;
+            let extra = extra(&bundle, &program, constants, &kernels, i, step)?;
             let packed = !unpacked.contains(&first_result);
             steps.push(Prepared { first_result, frees, takes, packed, extra });
             if let Op::Apply { map, .. } = &step.op
@@ -344,6 +344,7 @@ fn extra(
     bundle: &Bundle,
     program: &Program,
     constants: &ConstStore,
+    kernels: &Kernels,
     at: usize,
     step: &Step,
 ) -> Result<Extra, EngineError> {
@@ -368,7 +369,7 @@ fn extra(
         Op::Local { model, .. } => {
             let (_, bytes) = constant_bytes(bundle, constants, *model)?;
             let named = |name: &str| format!("{name:?} (step {at} of the device program)");
-            let loaded = LocalModel::load(&bytes);
+            let loaded = LocalModel::load_with(&bytes, Some(*kernels));
             let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
             Extra::Local(LocalSite { name: named(model.name()), model })
         }
