@@ -27,6 +27,7 @@ fn compiling_takes_at_most_twice_as_long_as_loading() {
     let options = Options {
         scheme: schemes::by_name("relay").unwrap(),
         precision: precision.unwrap_or(Precision::Fast),
+        suite: "chacha20",
         front: FrontOptions::default(),
     };
     let mut ratios = Vec::new();

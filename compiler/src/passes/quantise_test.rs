@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pponnx_plans::constant::{read_i16, read_i32};
 use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::reference::linear::adjoint;
 use pponnx_plans::reference::tensor::Tensor;

@@ -213,7 +213,7 @@ mod tests {
                 .collect();
             assert_eq!(pponnx_plans::constant::read_i16(&bytes), want);
             for (row, sum) in want.chunks(row).zip(&sums) {
-                let of = |keep: fn(i64) -> bool| row.iter().map(|w| i64::from(*w)).filter(|w| keep(*w));
+                let of = |keep: fn(i64) -> bool| row.iter().map(|w| i64::from(*w)).filter(move |w| keep(*w));
                 assert_eq!(sum.positive as i64, of(|w| w > 0).sum::<i64>());
                 assert_eq!(sum.negative as i64, -of(|w| w < 0).sum::<i64>());
                 assert_eq!(sum.square as i64, of(|_| true).map(|w| w * w).sum::<i64>());

@@ -12,15 +12,23 @@ use crate::error::NodeError;
 /// to another thread and back would cost more than the work.
 const LIGHT: u64 = 1 << 20;
 
+/// As [`LIGHT`], for bytes that the device encodes or decodes in a round.
+const LIGHT_BYTES: u64 = 1 << 16;
+
 /// Whether a role's steps are short.
 pub(crate) fn is_light(plan: &LoadedPlan) -> bool {
     let cost = &plan.bundle().cost;
-    let (all, parts) = match plan.role() {
-        Role::EdgeA => (cost.mult_adds_edge_a, cost.rounds.max(1)),
+    let rounds = cost.rounds.max(1);
+    match plan.role() {
+        Role::EdgeA => cost.mult_adds_edge_a / rounds <= LIGHT,
+        // What the edges do not multiply the device does.
+        Role::Device => {
+            let local = plan.bundle().header.total_mult_adds.saturating_sub(cost.mult_adds_edge_a);
+            local / rounds <= LIGHT && cost.bytes_up.saturating_add(cost.bytes_down) / rounds <= LIGHT_BYTES
+        }
         // Edge B computes the corrections of a whole request in one go.
-        _ => (cost.mult_adds_edge_b, 1),
-    };
-    all / parts <= LIGHT
+        Role::EdgeB | Role::Offline => cost.mult_adds_edge_b <= LIGHT,
+    }
 }
 
 /// Threads that compute for one edge.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use self::line::Line;
 use self::numbers::Numbers;
 use self::open::{dial, exchange, open_with_edge_b, send};
-use crate::compute::blocking;
+use crate::compute::{blocking, is_light};
 use crate::error::NodeError;
 use crate::topology::{Corrections, largest};
 
@@ -144,6 +144,8 @@ pub struct Device {
     /// As many places as the edges take requests at once.
     room: Semaphore,
     in_flight: usize,
+    /// Whether its computations are short.
+    light: bool,
     /// No further request begins.
     over: AtomicBool,
     /// Nothing more is sent for requests in flight either.
@@ -214,6 +216,7 @@ impl Device {
         };
         connection.reader.set_limits(FrameLimits::with_payload(largest(std::iter::once(&plan), edge)));
         Ok(Device {
+            light: is_light(&plan),
             plan,
             session: Arc::new(session),
             check: material.check,

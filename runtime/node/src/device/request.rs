@@ -53,7 +53,7 @@ pub(super) async fn run(device: &Device, inputs: Vec<TensorValue>) -> Result<Inf
     }
     let started = Instant::now();
     // The ledger reaches the disk before the number is used.
-    let turn = in_place(|| device.numbers.take())?;
+    let turn = in_place(!device.corrections.needs_ledger(), || device.numbers.take())?;
     let request = turn.request;
     let mut loaded = BTreeMap::new();
     if let Some(pairs) = &device.pairs {
@@ -118,7 +118,7 @@ impl Run<'_> {
     /// Computes on this thread and counts its time.
     fn compute<T>(&mut self, work: impl FnOnce(&mut Execution) -> T) -> T {
         let before = cpu_ms();
-        let result = in_place(|| work(&mut self.execution));
+        let result = in_place(self.device.light, || work(&mut self.execution));
         self.stats.device_cpu_ms += cpu_ms() - before;
         result
     }
@@ -222,10 +222,12 @@ fn lost(edge: Role, request: u64, segment: &str, source: NetError) -> NodeError 
     }
 }
 
-/// Computes on this thread: the request has nothing else to do meanwhile, but a runtime of several threads may.
-fn in_place<T>(f: impl FnOnce() -> T) -> T {
-    let several = tokio::runtime::Handle::try_current()
-        .is_ok_and(|h| h.runtime_flavor() != tokio::runtime::RuntimeFlavor::CurrentThread);
+/// Computes on this thread. Long work is announced to a runtime of several threads, which then gives this one's other
+/// tasks to another; for short work that costs more than it saves.
+fn in_place<T>(light: bool, f: impl FnOnce() -> T) -> T {
+    let several = !light
+        && tokio::runtime::Handle::try_current()
+            .is_ok_and(|h| h.runtime_flavor() != tokio::runtime::RuntimeFlavor::CurrentThread);
     if several { tokio::task::block_in_place(f) } else { f() }
 }
 

@@ -40,6 +40,10 @@ pub(super) async fn converse(
             Some(message) = outgoing.recv() => {
                 let sent = async {
                     writer.write(&message).await?;
+                    // what the sessions said meanwhile goes along
+                    while let Ok(message) = outgoing.try_recv() {
+                        writer.write(&message).await?;
+                    }
                     writer.flush().await
                 };
                 match sent.await {
