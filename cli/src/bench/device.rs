@@ -3,13 +3,15 @@
 //!
 //! | order | answer |
 //! |---|---|
-//! | `{"run": N, "pause_ms": P}` | requests of the first device, one after the other; what each cost, and the CPU time of the process |
+//! | `{"run": N, "pause_ms": P}` | requests of the first device, one after the other; what each cost, and the CPU time of the process; with `"profile": true` also where its computation went |
 //! | `{"load": S}` | requests of all devices at once for S seconds: how many, latencies, failures |
 
 use std::io::BufRead;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pponnx_engine::TensorValue;
+use pponnx_engine::{Stage, TensorValue};
 use pponnx_node::Device as Node;
 use pponnx_node::Stats;
 use serde_json::{Value, json};
@@ -28,6 +30,18 @@ use crate::roles::{device, tokio};
 /// Request numbers that a device with a ledger takes at a time.
 const LEDGER_BLOCK: usize = 64;
 
+/// Whether requests count where their time goes. Reading the clock costs some of it.
+static PROFILING: AtomicBool = AtomicBool::new(false);
+
+/// Nanoseconds while profiling; else it stands still. Wall time, because the clock of a thread takes a system call.
+fn clock() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    if !PROFILING.load(Ordering::Relaxed) {
+        return 0;
+    }
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A connected device and its input.
 struct Ready {
     node: Node,
@@ -41,8 +55,14 @@ pub fn run(console: &Console, args: &Device) -> Outcome<Value> {
     for (seed, path) in args.configs.iter().enumerate() {
         let config = DeviceConfig::read(path)?;
         let kernels = isa::kernels()?;
-        let (settings, bundle) =
+        let (mut settings, bundle) =
             device(console, &config, kernels, LEDGER_BLOCK, Some(&args.edge_a), args.edge_b.as_ref())?;
+        // Nobody else holds it yet.
+        if let Some(plan) = Arc::into_inner(settings.plan) {
+            settings.plan = Arc::new(plan.with_clock(clock));
+        } else {
+            return Err(Box::new(Failure::internal("the plan is in use")));
+        }
         let of = |(i, port)| random::value(port, seed as u64, i as u64);
         let inputs = bundle.inputs.iter().enumerate().map(of).collect::<Outcome<Vec<_>>>()?;
         let node = runtime.block_on(Node::start(settings)).map_err(node_failure)?;
@@ -55,6 +75,7 @@ pub fn run(console: &Console, args: &Device) -> Outcome<Value> {
         let number = |key: &str| order.get(key).and_then(Value::as_u64);
         let answer = match (number("run"), number("load")) {
             (Some(requests), _) => {
+                PROFILING.store(order.get("profile") == Some(&Value::Bool(true)), Ordering::Relaxed);
                 let pause = Duration::from_millis(number("pause_ms").unwrap_or(0));
                 runtime.block_on(requests_of(devices.first_mut(), requests, pause))?
             }
@@ -88,12 +109,19 @@ async fn requests_of(ready: Option<&mut Ready>, requests: u64, pause: Duration) 
     }
     let cpu_ms = process_cpu_ms() - before;
     let column = |of: fn(&Stats) -> f64| all.iter().map(of).collect::<Vec<f64>>();
+    let stage = |stage: Stage| {
+        let spent: u64 = all.iter().map(|s| s.stages.of(stage)).sum();
+        (stage.name().to_owned(), Value::from(spent as f64 / 1e6 / all.len().max(1) as f64))
+    };
+    let stages: serde_json::Map<String, Value> = Stage::ALL.into_iter().map(stage).collect();
     let last = all.last().copied().unwrap_or_default();
     Ok(json!({
         "cpu_ms": cpu_ms,
         "request": column(|s| s.request as f64),
         "wall_ms": column(|s| s.wall_ms),
         "compute_ms": column(|s| s.device_cpu_ms),
+        "link_cpu_ms": column(|s| s.link_cpu_ms),
+        "stages_ms": stages,
         "rounds": last.rounds,
         "bytes_up": last.bytes_up,
         "bytes_down": last.bytes_down,

@@ -13,7 +13,7 @@ use crate::bench::args::Bench;
 use crate::bench::clock::{cores, cpu_ms_of, peak_memory, processor, thread_cpu_ms};
 use crate::bench::ort::{self, Ort, numbers};
 use crate::bench::roles::{Compiling, Cost, Job, Roles, compile, size_of_files};
-use crate::bench::stats::{Ratio, median, percentile, spread};
+use crate::bench::stats::{Ratio, mean, median, percentile, spread};
 use crate::compare::number;
 use crate::console::{Console, bytes, table, things};
 use crate::failure::{Failure, Outcome, file_failure};
@@ -47,6 +47,9 @@ struct Measured {
     ort_1t: Vec<f64>,
     ort_2t: Vec<f64>,
     last: Value,
+    /// Mean milliseconds a request of each stage of the device, and of its TLS and sockets.
+    stages: Value,
+    link: Vec<f64>,
 }
 
 /// Everything that is known once the roles have ended.
@@ -69,7 +72,7 @@ pub fn run(console: &Console, args: &Bench, model: &Path) -> Outcome<Value> {
     let file = std::fs::read(model).map_err(|e| Box::new(file_failure("read", model, &e)))?;
     let mut ort = ort::start(console, folder.path(), args.require_ort)?;
     let requests = args.requests.map(u64::from);
-    let dealt = WARM_UP + 2 * requests.unwrap_or(FEWEST) + ROUNDS + 1;
+    let dealt = WARM_UP + 20 + 2 * requests.unwrap_or(FEWEST) + ROUNDS + 1;
     let job = Job { model, options: &args.options, devices: 1, requests: dealt, threads: args.threads };
     let progress = Progress::start(console, "compiling");
     let compiling = compile(&job, folder.path())?;
@@ -162,6 +165,7 @@ fn measure(
             continue;
         }
         all.request.extend(numbers(&ours, "request"));
+        all.link.extend(numbers(&ours, "link_cpu_ms"));
         all.compute.extend(numbers(&ours, "compute_ms"));
         all.device_cpu.push(ours.get("cpu_ms").and_then(Value::as_f64).unwrap_or(f64::NAN) / each as f64);
         all.round_wall.push(median(&walls));
@@ -174,6 +178,9 @@ fn measure(
         all.last = ours;
     }
     let cpu = cpu_ms_of(edge_a).zip(cpu_before).map(|(after, before)| (after - before) / all.wall.len() as f64);
+    let profiled = json!({ "run": each.min(20), "pause_ms": pause as u64, "profile": true });
+    let profiled = roles.order(&profiled, PATIENCE)?;
+    all.stages = profiled.get("stages_ms").cloned().unwrap_or_default();
     Ok((all, cpu))
 }
 
@@ -227,7 +234,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outc
         ("plain_f32_bytes", plain_bytes.into()),
         ("rounds", whole("rounds")),
         ("latency_ms", latency(m, &facts.costs)),
-        ("device_cpu_split", Value::Null),
+        ("device_cpu_split", split(m)),
         ("edge_a_cpu_ms", facts.edge_a_cpu_ms.into()),
         ("edge_a_start_ms", number(facts.edge_a_start_ms)),
         ("compile_ms", number(facts.compiling.wall_ms)),
@@ -249,6 +256,18 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outc
         }),
     );
     Ok(object.into())
+}
+
+/// Where the device's CPU time goes, in milliseconds a request: the stages of its computation, TLS and sockets, and what
+/// remains (threads waking up, memory).
+fn split(m: &Measured) -> Value {
+    let mut object = m.stages.as_object().cloned().unwrap_or_default();
+    let known: f64 = object.values().filter_map(Value::as_f64).sum();
+    let link = mean(&m.link);
+    object.remove("apply");
+    object.insert("link".into(), number(link));
+    object.insert("other".into(), number((median(&m.device_cpu) - known - link).max(0.0)));
+    object.into()
 }
 
 /// Where the time of each request went. What remains is the network: sockets, TLS and scheduling on both sides.
@@ -299,6 +318,11 @@ fn say(console: &Console, result: &Value) {
         rows.push(std::iter::once(format!("  {name}")).chain(cells).collect());
     }
     rows.push(vec![String::new()]);
+    let stages = ["encode", "mask", "pack", "check", "decode", "local", "link", "other"];
+    rows.push(std::iter::once("  device CPU").chain(stages).map(String::from).collect());
+    let cells = stages.map(|stage| ms(at(&format!("/device_cpu_split/{stage}"))));
+    rows.push(std::iter::once(String::new()).chain(cells).collect());
+    rows.push(vec![String::new()]);
     rows.push(["  CPU time", "each", "ratio of ours", "min", "max"].map(String::from).to_vec());
     let times = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
     rows.push(vec!["  device, TLS included".into(), ms(at("/device_cpu_ms"))]);
@@ -310,7 +334,7 @@ fn say(console: &Console, result: &Value) {
         let cells = ["median", "min", "max"].map(|p| times(at(&format!("/ratios/{ratio}/{p}"))));
         rows.push([format!("  {name}"), ms(at(&format!("/{key}")))].into_iter().chain(cells).collect());
     }
-    for line in table(&rows, &[1, 2, 3, 4]) {
+    for line in table(&rows, &[1, 2, 3, 4, 5, 6, 7, 8]) {
         console.say(line);
     }
     let count = |key: &str| at(&format!("/{key}")).unwrap_or(0.0) as u64;

@@ -19,6 +19,7 @@ use crate::error::EngineError;
 use crate::fuse::{Close, Fused, Minus, Open, Run};
 use crate::memory::{Payload, Value, Values};
 use crate::plan::{LoadedPlan, Prepared};
+use crate::profile::{Profile, Stage, Stages, Tools};
 use crate::reveal::{Cover, reveal};
 use crate::ring;
 use crate::upload::upload;
@@ -132,6 +133,7 @@ pub struct Execution {
     rights: BTreeMap<MapId, Fp>,
     returned: Option<Vec<TensorValue>>,
     failed: bool,
+    profile: Profile,
 }
 
 impl Execution {
@@ -169,11 +171,13 @@ impl Execution {
         for (i, input) in inputs.into_iter().enumerate() {
             values.set(ValueId(i as u32), Value::Tensor(input))?;
         }
+        let profile = Profile::new(plan.clock());
         Ok(Execution {
             plan,
             request,
             secrets,
             values,
+            profile,
             pc: 0,
             inbox: BTreeMap::new(),
             received: BTreeSet::new(),
@@ -182,6 +186,11 @@ impl Execution {
             returned: None,
             failed: false,
         })
+    }
+
+    /// Where the time went so far; all zero unless the plan has a clock ([`LoadedPlan::with_clock`]).
+    pub fn stages(&self) -> Stages {
+        self.profile.stages()
     }
 
     /// The request's number.
@@ -221,7 +230,10 @@ impl Execution {
             {
                 return Ok(Progress::Wait { from, slot });
             }
-            if let Err(error) = self.execute(&plan, step, prepared) {
+            let started = self.profile.start();
+            let done = self.execute(&plan, step, prepared);
+            self.profile.stop(Stage::of(&step.op), started);
+            if let Err(error) = done {
                 self.fail();
                 return Err(error);
             }
@@ -316,7 +328,8 @@ impl Execution {
 
     fn right(&self, plan: &LoadedPlan, map: MapId, inputs: &[ValueId]) -> Result<Fp, EngineError> {
         let inputs = inputs.iter().map(|v| self.values.encoded(*v)).collect::<Result<Vec<_>, _>>()?;
-        self.check_material()?.right(map, &inputs, plan.kernels())
+        let right = || self.check_material()?.right(map, &inputs, plan.kernels());
+        self.profile.measure(Stage::Check, right)
     }
 
     fn check_material(&self) -> Result<&CheckMaterial, EngineError> {
@@ -363,14 +376,14 @@ impl Execution {
     }
 
     fn execute_run(&mut self, plan: &LoadedPlan, fused: &Fused) -> Result<(), EngineError> {
-        let kernels = plan.kernels();
         match &fused.run {
             Run::Upload { x, groups, range, encoded, mask, to, slot } => {
                 let mask = mask.map(|slot| self.stream(plan, slot, Side::Mask)).transpose()?;
                 let x = self.values.tensor(*x)?;
                 let (_, prepared) = plan.step(self.pc).ok_or_else(|| EngineError::mismatch("no such step"))?;
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
                 let (made, payload) =
-                    upload(x, *groups, plan.range(*range)?, mask, plan.slot(*slot)?, kernels, prepared)?;
+                    upload(x, *groups, plan.range(*range)?, mask, plan.slot(*slot)?, tools, prepared)?;
                 self.values.set(*encoded, Value::Encoded(made))?;
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
             }
@@ -397,7 +410,8 @@ impl Execution {
                 let step = |at| plan.step(at).map(|(_, p)| p).ok_or_else(|| EngineError::mismatch("no such step"));
                 let decoder = Decoder::new(step(*decode)?.decode_table()?, &self.values.encoded(*source)?.exponents)?;
                 let tally = self.check_material()?.tally(*map, right)?;
-                let made = reveal(&reply, cover, k, tally, &decoder, step(*check)?.check_site()?, kernels)?;
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
+                let made = reveal(&reply, cover, k, tally, &decoder, step(*check)?.check_site()?, tools)?;
                 let tensor = TensorValue::from_f32(decoder.shape().clone(), made.into_value())?;
                 self.values.set(*y, Value::Tensor(tensor))?;
             }
@@ -411,7 +425,10 @@ impl Execution {
                     Close::Pad(_) | Close::Bare => None,
                 };
                 let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
-                let payload = plan.answer(*map, &inputs, correction.as_deref(), pad, plan.slot(*slot)?)?;
+                let payload = self.profile.measure(Stage::Apply, || {
+                    let slot = plan.slot(*slot)?;
+                    plan.answer(*map, &inputs, correction.as_deref(), pad, slot)
+                })?;
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
             }
         }

@@ -33,5 +33,6 @@ pub use error::EngineError;
 pub use interp::{Execution, Outgoing, Progress, Secrets};
 pub use local::{LocalError, LocalModel, PlainModel};
 pub use plan::LoadedPlan;
+pub use profile::{Stage, Stages};
 pub use simulate::{Outcome, Simulation};
 pub use value::{Elements, TensorValue};

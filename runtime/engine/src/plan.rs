@@ -18,6 +18,7 @@ use crate::fuse::{self, Fused};
 use crate::linear::PackedMap;
 use crate::local::LocalModel;
 use crate::memory::Value;
+use crate::profile::Clock;
 use crate::ring;
 use crate::site::{CheckSite, EncodeSite, check_site, encode_site, groups_of};
 use crate::value::TensorValue;
@@ -118,6 +119,7 @@ pub struct LoadedPlan {
     maps: BTreeMap<MapId, PackedMap>,
     recvs: BTreeMap<SlotId, Role>,
     loads: Vec<SlotId>,
+    clock: Option<Clock>,
 }
 
 impl LoadedPlan {
@@ -181,7 +183,18 @@ impl LoadedPlan {
             types,
             steps,
             maps,
+            clock: None,
         })
+    }
+
+    /// The same, with executions that count where their time goes ([`crate::profile`]).
+    pub fn with_clock(mut self, clock: Clock) -> LoadedPlan {
+        self.clock = Some(clock);
+        self
+    }
+
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        self.clock
     }
 
     /// The bundle the plan belongs to.

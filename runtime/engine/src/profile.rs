@@ -1,5 +1,10 @@
 //! Where the time of an execution goes, for benchmarks. The clock comes from outside, and without one nothing is read.
 
+use std::cell::Cell;
+
+use pponnx_kernels::Kernels;
+use pponnx_plans::op::Op;
+
 /// A part of a role's work on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -49,6 +54,23 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The stage that a step belongs to where it runs by itself.
+    pub(crate) fn of(op: &Op) -> Stage {
+        match op {
+            Op::Encode { .. } => Stage::Encode,
+            Op::Mask { .. } | Op::Unpad { .. } | Op::Draw { .. } | Op::Pad { .. } => Stage::Mask,
+            Op::Send { .. } | Op::Store { .. } | Op::Recv { .. } | Op::Load { .. } => Stage::Pack,
+            Op::Expose { .. } | Op::Lift { .. } => Stage::Pack,
+            Op::Check { .. } => Stage::Check,
+            Op::Decode { .. } => Stage::Decode,
+            Op::Local { .. } => Stage::Local,
+            Op::Apply { .. } => Stage::Apply,
+            Op::Return { .. } | Op::Sub { .. } | Op::DealCheck { .. } => Stage::Other,
+        }
+    }
+}
+
 /// Nanoseconds spent, by stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages([u64; Stage::ALL.len()]);
@@ -69,20 +91,20 @@ impl Stages {
 pub type Clock = fn() -> u64;
 
 /// Adds up the time of stages. Off without a clock: then it costs a comparison.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Profile {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profile {
     clock: Option<Clock>,
-    stages: Stages,
+    stages: [Cell<u64>; Stage::ALL.len()],
 }
 
 impl Profile {
     /// On with a clock, off without.
-    pub fn new(clock: Option<Clock>) -> Profile {
-        Profile { clock, stages: Stages::default() }
+    pub(crate) fn new(clock: Option<Clock>) -> Profile {
+        Profile { clock, ..Profile::default() }
     }
 
     /// Runs one piece of a stage and counts its time.
-    pub fn measure<T>(&mut self, stage: Stage, piece: impl FnOnce() -> T) -> T {
+    pub(crate) fn measure<T>(&self, stage: Stage, piece: impl FnOnce() -> T) -> T {
         let started = self.start();
         let result = piece();
         self.stop(stage, started);
@@ -90,27 +112,33 @@ impl Profile {
     }
 
     /// The time on the clock, for [`Profile::stop`].
-    pub fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.clock.map_or(0, |clock| clock())
     }
 
     /// Counts the time since `started` to a stage.
-    pub fn stop(&mut self, stage: Stage, started: u64) {
+    pub(crate) fn stop(&self, stage: Stage, started: u64) {
         if let Some(clock) = self.clock {
-            self.stages.0[stage as usize] += clock().saturating_sub(started);
+            let cell = &self.stages[stage as usize];
+            cell.set(cell.get() + clock().saturating_sub(started));
         }
     }
 
     /// What was counted so far.
-    pub fn stages(&self) -> Stages {
-        self.stages
+    pub(crate) fn stages(&self) -> Stages {
+        Stages(self.stages.each_ref().map(Cell::get))
     }
+}
+
+/// What a pass over a tensor works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools<'a> {
+    pub(crate) kernels: &'a Kernels,
+    pub(crate) profile: &'a Profile,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
@@ -122,7 +150,7 @@ mod tests {
 
     #[test]
     fn times_add_up_by_stage() {
-        let mut profile = Profile::new(Some(tick));
+        let profile = Profile::new(Some(tick));
         assert_eq!(profile.measure(Stage::Mask, || 7), 7);
         profile.measure(Stage::Mask, tick);
         profile.measure(Stage::Local, || ());
@@ -132,7 +160,7 @@ mod tests {
 
     #[test]
     fn no_clock_no_times() {
-        let mut profile = Profile::new(None);
+        let profile = Profile::new(None);
         profile.measure(Stage::Mask, || ());
         assert_eq!(profile.stages(), Stages::default());
     }

@@ -9,6 +9,7 @@ use pponnx_keys::MaskParts;
 use crate::check::{Tally, Verified};
 use crate::decode::Decoder;
 use crate::error::EngineError;
+use crate::profile::{Stage, Tools};
 use crate::ring::unfit;
 use crate::site::CheckSite;
 
@@ -37,12 +38,12 @@ pub(crate) fn reveal(
     tally: Tally<'_>,
     decoder: &Decoder<'_>,
     site: &CheckSite,
-    kernels: &Kernels,
+    tools: Tools<'_>,
 ) -> Result<Verified<Vec<f32>>, EngineError> {
     if k <= 32 {
-        opened::<i32>(reply, cover, k, tally, decoder, site, kernels)
+        opened::<i32>(reply, cover, k, tally, decoder, site, tools)
     } else {
-        opened::<i64>(reply, cover, k, tally, decoder, site, kernels)
+        opened::<i64>(reply, cover, k, tally, decoder, site, tools)
     }
 }
 
@@ -97,8 +98,9 @@ fn opened<T: Lifted>(
     mut tally: Tally<'_>,
     decoder: &Decoder<'_>,
     site: &CheckSite,
-    kernels: &Kernels,
+    tools: Tools<'_>,
 ) -> Result<Verified<Vec<f32>>, EngineError> {
+    let Tools { kernels, profile } = tools;
     let mut y = vec![0f32; tally.len()];
     let mut z = [T::default(); CHUNK];
     let mut scratch = [0u8; 8 * CHUNK];
@@ -107,7 +109,7 @@ fn opened<T: Lifted>(
         let z = &mut z[..y.len()];
         let stream = &mut scratch[..T::STREAM * y.len()];
         let pad = match &mut cover {
-            Cover::Pad(pad) => pad.lend(y.len()),
+            Cover::Pad(pad) => profile.measure(Stage::Mask, || pad.lend(y.len())),
             Cover::Minus(correction) => {
                 negated::<T>(kernels, part(correction, start, y.len(), k)?, k, stream).map_err(unfit)?;
                 stream
@@ -115,9 +117,10 @@ fn opened<T: Lifted>(
             // never written to: nothing is added
             Cover::Bare => stream,
         };
-        T::download(kernels, part(reply, start, y.len(), k)?, pad, k, z).map_err(unfit)?;
-        tally.add(z, kernels)?;
-        decoder.decode(start, z, y, kernels)?;
+        let part = part(reply, start, y.len(), k)?;
+        profile.measure(Stage::Pack, || T::download(kernels, part, pad, k, z)).map_err(unfit)?;
+        profile.measure(Stage::Check, || tally.add(z, kernels))?;
+        profile.measure(Stage::Decode, || decoder.decode(start, z, y, kernels))?;
     }
     if let Cover::Pad(pad) = cover {
         pad.finish().map_err(unfit)?;

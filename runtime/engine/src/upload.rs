@@ -1,6 +1,6 @@
 //! The device's way up in one pass: encode, mask, pack, straight into the payload.
 
-use pponnx_kernels::{Kernels, packed_len};
+use pponnx_kernels::packed_len;
 use pponnx_keys::Mask;
 use pponnx_plans::plan::{Range, Slot};
 
@@ -8,6 +8,7 @@ use crate::encode::{Exponents, exponents};
 use crate::error::EngineError;
 use crate::memory::Encoded;
 use crate::plan::Prepared;
+use crate::profile::{Stage, Tools};
 use crate::reveal::CHUNK;
 use crate::ring::unfit;
 use crate::value::TensorValue;
@@ -23,10 +24,12 @@ pub(crate) fn upload(
     range: &Range,
     mask: Option<Mask>,
     slot: &Slot,
-    kernels: &Kernels,
+    tools: Tools<'_>,
     step: &Prepared,
 ) -> Result<(Encoded, Vec<u8>), EngineError> {
-    let Exponents { data, all: exponents, block } = exponents(x, groups, range, kernels, step)?;
+    let Tools { kernels, profile } = tools;
+    let scanned = profile.measure(Stage::Encode, || exponents(x, groups, range, kernels, step))?;
+    let Exponents { data, all: exponents, block } = scanned;
     let k = slot.k;
     let bytes = packed_len(data.len(), k).ok_or_else(|| unfit("a payload beyond memory"))?;
     let (mut encoded, mut payload) = (vec![0i32; data.len()], vec![0u8; bytes]);
@@ -39,9 +42,10 @@ pub(crate) fn upload(
         let (now, later) = rest.split_at_mut(packed_len(x.len(), k).unwrap_or_default().min(rest.len()));
         rest = later;
         let stream = match &mut parts {
-            Some(parts) => parts.lend(x.len()),
+            Some(parts) => profile.measure(Stage::Mask, || parts.lend(x.len())),
             None => &bare[..width * x.len()],
         };
+        let started = profile.start();
         let (start, end) = (i * CHUNK, i * CHUNK + x.len() - 1);
         let of = |at: usize| exponents.get(at / block % exponents.len().max(1)).copied().unwrap_or(0);
         if start / block == end / block {
@@ -58,6 +62,7 @@ pub(crate) fn upload(
             }
             kernels.upload_integers(encoded, stream, k, now).map_err(unfit)?;
         }
+        profile.stop(Stage::Encode, started);
     }
     if let Some(parts) = parts {
         parts.finish().map_err(unfit)?;

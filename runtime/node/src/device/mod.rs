@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use pponnx_engine::{CheckMaterial, LoadedPlan, TensorValue};
+use pponnx_engine::{CheckMaterial, LoadedPlan, Stages, TensorValue};
 use pponnx_keys::{KeyFile, Ledger, PairStore, SessionKey};
 use pponnx_net::{Identity, Pin};
 use pponnx_plans::value::{Role, SlotId};
@@ -118,6 +118,8 @@ pub struct Stats {
     pub link_cpu_ms: f64,
     /// From the input to the result, in milliseconds.
     pub wall_ms: f64,
+    /// Where the device's computation went; zero unless its plan has a clock.
+    pub stages: Stages,
 }
 
 /// A finished request.

@@ -92,6 +92,7 @@ pub(super) async fn run(device: &Device, inputs: Vec<TensorValue>) -> Result<Inf
     run.ending.begun = false;
     let mut stats = run.stats;
     stats.socket_bytes = device.socket_bytes() - before;
+    stats.stages = run.execution.stages();
     stats.wall_ms = started.elapsed().as_secs_f64() * 1e3;
     Ok(Inference { outputs: run.execution.finish()?, stats })
 }
