@@ -3,6 +3,7 @@
 //! No sockets, clocks or random sources: payloads come in through [`Execution::supply`] and go out through
 //! [`Execution::outgoing`]. Two executions of one plan, request, session and inputs send the same bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -471,8 +472,13 @@ impl Execution {
                 results.push(Value::Tensor(decode::decode(z, source, prepared.decode_table()?, plan.kernels())?));
             }
             Op::Local { inputs, .. } => {
-                let inputs = inputs.iter().map(|v| self.values.tensor(*v)).collect::<Result<Vec<_>, _>>()?;
-                let outputs = prepared.local()?.run(&inputs, &step.results)?;
+                // what no later step reads is given away, so that the segment may work on it in place
+                let taken: Vec<_> = inputs.iter().map(|v| self.values.take_tensor(*v, prepared)).collect();
+                let given = inputs.iter().zip(taken).map(|(v, taken)| match taken {
+                    Some(tensor) => Ok(Cow::Owned(tensor)),
+                    None => self.values.tensor(*v).map(Cow::Borrowed),
+                });
+                let outputs = prepared.local()?.run(given.collect::<Result<_, _>>()?, &step.results)?;
                 results.extend(outputs.into_iter().map(Value::Tensor));
             }
             Op::Return { outputs } => {

@@ -135,6 +135,15 @@ impl Values {
         }
     }
 
+    /// A plain tensor, moved out if this step is its last use; else `None`.
+    pub(crate) fn take_tensor(&mut self, id: ValueId, step: &Prepared) -> Option<TensorValue> {
+        let place = self.places.get_mut(id.index()).filter(|_| step.takes.contains(&id))?;
+        match place.take_if(|v| matches!(v, Value::Tensor(_)))? {
+            Value::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
     /// As [`Values::take`], for lifted integers.
     pub(crate) fn take_lifted(&mut self, id: ValueId, step: &Prepared) -> Result<Vec<i64>, EngineError> {
         if step.takes.contains(&id)

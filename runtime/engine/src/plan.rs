@@ -1,5 +1,6 @@
 //! A plan made ready to run on one role: weights packed, local segments prepared, constants broadcast.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -31,9 +32,13 @@ pub(crate) struct LocalSite {
 
 impl LocalSite {
     /// Runs the segment; its outputs must be of the types that the plan says.
-    pub(crate) fn run(&self, inputs: &[&TensorValue], types: &[ValueType]) -> Result<Vec<TensorValue>, EngineError> {
+    pub(crate) fn run(
+        &self,
+        inputs: Vec<Cow<'_, TensorValue>>,
+        types: &[ValueType],
+    ) -> Result<Vec<TensorValue>, EngineError> {
         let segment = || self.name.clone();
-        let outputs = self.model.run(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
+        let outputs = self.model.run_owned(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
         if !outputs.iter().map(TensorValue::value_type).eq(types.iter().cloned()) {
             let have: Vec<String> = outputs.iter().map(|o| o.value_type().to_string()).collect();
             let want: Vec<String> = types.iter().map(ToString::to_string).collect();
