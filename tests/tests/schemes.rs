@@ -120,7 +120,7 @@ fn digits_with_every_mask_stream() {
         rig.compare(&got, &want)?;
         Ok(got.payloads.iter().map(|p| p.bytes.clone()).collect::<Vec<_>>())
     };
-    let available = |suite: &&&str| Suite::from_name(suite).unwrap().is_available();
+    let available = |suite: &str| Suite::from_name(suite).unwrap().is_available();
     for scheme in schemes::ALL.iter().map(|s| s.name()) {
         let failed = |e: String| panic!("{scheme}: {e}");
         let sent: Vec<_> = SUITES
