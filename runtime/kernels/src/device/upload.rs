@@ -1,5 +1,8 @@
 //! Upload in one pass: encode, add the mask, pack.
 
+use std::marker::PhantomData;
+
+use super::packing::{Packing, Packs, Scalar};
 use super::{exponent_scale, mask_bytes, width};
 use crate::bits::{self, packed_len};
 use crate::dispatch::Kernels;
@@ -8,7 +11,7 @@ use crate::portable::loops::quantise;
 use crate::vector::{Level, Task};
 
 /// Elements whose words wait to be packed: whole bytes for every ring width, and far less than a first-level cache.
-pub(super) const STEP: usize = 64;
+pub(super) const STEP: usize = 256;
 
 impl Kernels {
     /// `encoded = round_half_even(x * 2^exponent)`, and `payload = pack_k(encoded + mask mod 2^k)`: what
@@ -34,26 +37,34 @@ impl Kernels {
         let bytes = packed_len(x.len(), k).ok_or(KernelError::TooLarge { what: "packed length" })?;
         length("packed bytes", bytes, payload.len())?;
         let scale = exponent_scale(exponent)?;
-        self.run(Upload { x, scale, mask, k, encoded, payload });
+        self.pack_with(Upload { x, scale, mask, k, encoded, payload, packing: PhantomData });
         Ok(())
     }
 }
 
-struct Upload<'a> {
+struct Upload<'a, P> {
     x: &'a [f32],
     scale: f32,
     mask: &'a [u8],
     k: u32,
     encoded: &'a mut [i32],
     payload: &'a mut [u8],
+    packing: PhantomData<P>,
 }
 
-impl Task for Upload<'_> {
+impl Packs for Upload<'_, Scalar> {
+    fn with<P: Packing>(self) -> impl Task<Out = ()> {
+        let Upload { x, scale, mask, k, encoded, payload, .. } = self;
+        Upload { x, scale, mask, k, encoded, payload, packing: PhantomData::<P> }
+    }
+}
+
+impl<P: Packing> Task for Upload<'_, P> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Upload { x, scale, mask, k, encoded, payload } = self;
+        let Upload { x, scale, mask, k, encoded, payload, packing: _ } = self;
         let pieces = x.chunks(STEP).zip(encoded.chunks_mut(STEP)).zip(payload.chunks_mut(STEP / 8 * k as usize));
         match k {
             32 => {
@@ -82,7 +93,7 @@ impl Task for Upload<'_> {
                         *encoded = quantise(*x, scale);
                         *word = (i64::from(*encoded) as u64).wrapping_add(u64::from_le_bytes(*r));
                     }
-                    bits::write(&words[..x.len()], k, payload);
+                    P::write(&words[..x.len()], k, payload);
                 }
             }
         }
