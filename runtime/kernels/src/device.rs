@@ -7,6 +7,7 @@ mod avx512;
 mod check;
 mod decode;
 mod download;
+mod packing;
 mod range;
 mod upload;
 

@@ -3,6 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::check::{LIMB, LOW_BITS, LimbSums};
+use super::packing::Packing;
+use crate::bits;
 
 /// Sums of limbs in four lanes. Only chosen where AVX2 was detected.
 pub(super) enum Avx2Sums {}
@@ -96,4 +98,89 @@ fn wide(v: &[u64], x: &[i64]) -> [[i64; 3]; 2] {
         sums = step(sums, &filled(v_rest), &filled(x_rest));
     }
     sums.map(|s| [total(s[0]), total(s[1]), total(s[2])])
+}
+
+/// Packing with two elements in each half of a vector. Only chosen for [`crate::Isa::Avx2`] and
+/// [`crate::Isa::Avx512`], which includes it.
+pub(super) enum Avx2Packing {}
+
+impl Packing for Avx2Packing {
+    #[inline(always)]
+    fn write(words: &[u64], k: u32, out: &mut [u8]) {
+        match k {
+            // SAFETY: AVX2 was detected.
+            40 => unsafe { write_pairs::<40, 10>(words, out) },
+            // SAFETY: AVX2 was detected.
+            52 => unsafe { write_pairs::<52, 13>(words, out) },
+            _ => bits::write(words, k, out),
+        }
+    }
+
+    #[inline(always)]
+    fn read(bytes: &[u8], k: u32, words: &mut [u64]) {
+        match k {
+            // SAFETY: AVX2 was detected.
+            40 => unsafe { read_pairs::<40, 10>(bytes, words) },
+            // SAFETY: AVX2 was detected.
+            52 => unsafe { read_pairs::<52, 13>(bytes, words) },
+            _ => bits::unpack(bytes, k, words),
+        }
+    }
+}
+
+/// Pairs of `K` bits are `PAIR` bytes. Each half vector is stored whole; what it writes behind its pair is zero, and
+/// the next pair overwrites it.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn write_pairs<const K: u32, const PAIR: usize>(words: &[u64], out: &mut [u8]) {
+    let keep = _mm256_set1_epi64x(((1u64 << K) - 1) as i64);
+    let (down, up) = (_mm256_setr_epi64x(0, 64 - K as i64, 0, 64 - K as i64), {
+        // A shift by 64 leaves nothing.
+        _mm256_setr_epi64x(K as i64, 64, K as i64, 64)
+    });
+    let mut done = 0;
+    for (i, four) in words.as_chunks::<4>().0.iter().enumerate() {
+        let at = 2 * PAIR * i;
+        let Some(to) = out.get_mut(at..at + PAIR + 16) else { break };
+        // SAFETY: the array has 32 bytes.
+        let v = _mm256_and_si256(unsafe { _mm256_loadu_si256(four.as_ptr().cast()) }, keep);
+        let swapped = _mm256_shuffle_epi32::<0b01_00_11_10>(v);
+        let pairs = _mm256_or_si256(_mm256_srlv_epi64(v, down), _mm256_sllv_epi64(swapped, up));
+        // SAFETY: the slice has PAIR + 16 bytes.
+        unsafe {
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(pairs));
+            _mm_storeu_si128(to.as_mut_ptr().add(PAIR).cast(), _mm256_extracti128_si256::<1>(pairs));
+        }
+        done += 4;
+    }
+    bits::write(&words[done..], K, &mut out[done / 2 * PAIR..]);
+}
+
+/// Pairs of `K` bits are `PAIR` bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn read_pairs<const K: u32, const PAIR: usize>(bytes: &[u8], words: &mut [u64]) {
+    let keep = _mm256_set1_epi64x(((1u64 << K) - 1) as i64);
+    // The second element starts in the middle of a byte where K is no multiple of 8.
+    let (byte, bit) = ((K / 8) as u8, (K % 8) as i64);
+    let lane: [u8; 16] = std::array::from_fn(|i| if i < 8 { i as u8 } else { i as u8 - 8 + byte });
+    let lanes = [lane, lane];
+    // SAFETY: the array has 32 bytes.
+    let order = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
+    let down = _mm256_setr_epi64x(0, bit, 0, bit);
+    let mut done = 0;
+    for (i, four) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let at = 2 * PAIR * i;
+        let Some(from) = bytes.get(at..at + PAIR + 16) else { break };
+        // SAFETY: the slice has PAIR + 16 bytes.
+        let pairs = unsafe {
+            let low = _mm_loadu_si128(from.as_ptr().cast());
+            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), _mm_loadu_si128(from.as_ptr().add(PAIR).cast()))
+        };
+        let v = _mm256_and_si256(_mm256_srlv_epi64(_mm256_shuffle_epi8(pairs, order), down), keep);
+        // SAFETY: the array has 32 bytes.
+        unsafe { _mm256_storeu_si256(four.as_mut_ptr().cast(), v) };
+        done += 4;
+    }
+    bits::unpack(&bytes[done / 2 * PAIR..], K, &mut words[done..]);
 }

@@ -1,5 +1,8 @@
 //! Download in one pass: unpack, add the pad, take the signed value.
 
+use std::marker::PhantomData;
+
+use super::packing::{Packing, Packs, Scalar};
 use super::upload::STEP;
 use super::{mask_bytes, padding_is_zero, width};
 use crate::bits::{self, packed_len};
@@ -28,7 +31,7 @@ impl Kernels {
     pub fn download_i64(self, payload: &[u8], pad: &[u8], k: u32, z: &mut [i64]) -> Result<(), KernelError> {
         width::<u64>(k)?;
         check(payload, pad, k, z.len())?;
-        self.run(Wide { payload, pad, k, z });
+        self.pack_with(Wide { payload, pad, k, z, packing: PhantomData });
         Ok(())
     }
 }
@@ -71,24 +74,32 @@ impl Task for Narrow<'_> {
     }
 }
 
-struct Wide<'a> {
+struct Wide<'a, P> {
     payload: &'a [u8],
     pad: &'a [u8],
     k: u32,
     z: &'a mut [i64],
+    packing: PhantomData<P>,
 }
 
-impl Task for Wide<'_> {
+impl Packs for Wide<'_, Scalar> {
+    fn with<P: Packing>(self) -> impl Task<Out = ()> {
+        let Wide { payload, pad, k, z, .. } = self;
+        Wide { payload, pad, k, z, packing: PhantomData::<P> }
+    }
+}
+
+impl<P: Packing> Task for Wide<'_, P> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Wide { payload, pad, k, z } = self;
+        let Wide { payload, pad, k, z, packing: _ } = self;
         let bytes = if k <= 32 { 4 } else { 8 };
         let pieces = z.chunks_mut(STEP).zip(payload.chunks(STEP / 8 * k as usize)).zip(pad.chunks(bytes * STEP));
         for ((z, payload), pad) in pieces {
             let mut words = [0u64; STEP];
-            bits::unpack(payload, k, &mut words[..z.len()]);
+            P::read(payload, k, &mut words[..z.len()]);
             if k <= 32 {
                 for ((z, t), word) in z.iter_mut().zip(pad.as_chunks::<4>().0).zip(&words) {
                     *z = signed(word.wrapping_add(u32::from_le_bytes(*t).into()), k);

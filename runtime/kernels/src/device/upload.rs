@@ -1,5 +1,8 @@
 //! Upload in one pass: encode, add the mask, pack.
 
+use std::marker::PhantomData;
+
+use super::packing::{Packing, Packs, Scalar};
 use super::{exponent_scale, mask_bytes, width};
 use crate::bits::{self, packed_len};
 use crate::dispatch::Kernels;
@@ -8,7 +11,7 @@ use crate::portable::loops::quantise;
 use crate::vector::{Level, Task};
 
 /// Elements whose words wait to be packed: whole bytes for every ring width, and far less than a first-level cache.
-pub(super) const STEP: usize = 64;
+pub(super) const STEP: usize = 256;
 
 impl Kernels {
     /// `encoded = round_half_even(x * 2^exponent)`, and `payload = pack_k(encoded + mask mod 2^k)`: what
@@ -34,7 +37,7 @@ impl Kernels {
         let bytes = packed_len(x.len(), k).ok_or(KernelError::TooLarge { what: "packed length" })?;
         length("packed bytes", bytes, payload.len())?;
         let scale = exponent_scale(exponent)?;
-        self.run(Upload { x, scale, mask, k, encoded, payload });
+        self.pack_with(Upload { x, scale, mask, k, encoded, payload, packing: PhantomData });
         Ok(())
     }
 
@@ -48,53 +51,69 @@ impl Kernels {
         length("mask bytes", mask_bytes(encoded.len(), k)?, mask.len())?;
         let bytes = packed_len(encoded.len(), k).ok_or(KernelError::TooLarge { what: "packed length" })?;
         length("packed bytes", bytes, payload.len())?;
-        self.run(Integers { encoded, mask, k, payload });
+        self.pack_with(Integers { encoded, mask, k, payload, packing: PhantomData });
         Ok(())
     }
 }
 
-struct Upload<'a> {
+struct Upload<'a, P> {
     x: &'a [f32],
     scale: f32,
     mask: &'a [u8],
     k: u32,
     encoded: &'a mut [i32],
     payload: &'a mut [u8],
+    packing: PhantomData<P>,
 }
 
-impl Task for Upload<'_> {
+impl Packs for Upload<'_, Scalar> {
+    fn with<P: Packing>(self) -> impl Task<Out = ()> {
+        let Upload { x, scale, mask, k, encoded, payload, .. } = self;
+        Upload { x, scale, mask, k, encoded, payload, packing: PhantomData::<P> }
+    }
+}
+
+impl<P: Packing> Task for Upload<'_, P> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Upload { x, scale, mask, k, encoded, payload } = self;
+        let Upload { x, scale, mask, k, encoded, payload, packing: _ } = self;
         let one = |(x, encoded): (&f32, &mut i32)| {
             *encoded = quantise(*x, scale);
             *encoded
         };
-        masked(x.iter().zip(encoded).map(one), mask, k, payload);
+        masked::<P>(x.iter().zip(encoded).map(one), mask, k, payload);
     }
 }
 
-struct Integers<'a> {
+struct Integers<'a, P> {
     encoded: &'a [i32],
     mask: &'a [u8],
     k: u32,
     payload: &'a mut [u8],
+    packing: PhantomData<P>,
 }
 
-impl Task for Integers<'_> {
+impl Packs for Integers<'_, Scalar> {
+    fn with<P: Packing>(self) -> impl Task<Out = ()> {
+        let Integers { encoded, mask, k, payload, packing: _ } = self;
+        Integers::<'_, P> { encoded, mask, k, payload, packing: PhantomData }
+    }
+}
+
+impl<P: Packing> Task for Integers<'_, P> {
     type Out = ();
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        masked(self.encoded.iter().copied(), self.mask, self.k, self.payload);
+        masked::<P>(self.encoded.iter().copied(), self.mask, self.k, self.payload);
     }
 }
 
 /// `payload = pack_k(x + mask mod 2^k)`. Lengths have been checked.
 #[inline(always)]
-fn masked(mut x: impl ExactSizeIterator<Item = i32>, mask: &[u8], k: u32, payload: &mut [u8]) {
+fn masked<P: Packing>(mut x: impl ExactSizeIterator<Item = i32>, mask: &[u8], k: u32, payload: &mut [u8]) {
     if k == 32 {
         let words = mask.as_chunks::<4>().0.iter().zip(payload.as_chunks_mut::<4>().0);
         for (x, (r, word)) in x.zip(words) {
@@ -119,7 +138,7 @@ fn masked(mut x: impl ExactSizeIterator<Item = i32>, mask: &[u8], k: u32, payloa
             for ((word, r), x) in words.iter_mut().zip(masks).zip(x.by_ref()) {
                 *word = (i64::from(x) as u64).wrapping_add(u64::from_le_bytes(*r));
             }
-            bits::write(&words[..masks.len()], k, payload);
+            P::write(&words[..masks.len()], k, payload);
         }
     }
 }
