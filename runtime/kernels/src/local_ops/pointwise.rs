@@ -136,14 +136,14 @@ fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-/// `e^x`. The exponent of two is rounded off by adding a number so large that its last place is 1; the rest, at most
-/// `ln(2) / 2`, goes through a polynomial (its coefficients are those of the Cephes library's `expf`).
+/// `e^x` as a number near 1 and the exponent of two it is to be scaled by. The exponent is rounded off by adding a number
+/// so large that its last place is 1; the rest, at most `ln(2) / 2`, goes through a polynomial (its coefficients are those
+/// of the Cephes library's `expf`).
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+fn exp_parts(x: f32) -> (f32, i32) {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
     const LN2_HIGH: f32 = 0.693_359_4; // nine bits, so that its products with exponents are exact
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = smaller(89.0, larger(-104.0, x));
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = x - n * LN2_HIGH - n * LN2_LOW;
@@ -151,11 +151,20 @@ fn exp(x: f32) -> f32 {
     for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
         p = p * r + c;
     }
-    let e = p * (r * r) + r + 1.0;
-    // In two steps: the exponent alone reaches beyond those of normal numbers.
-    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    (p * (r * r) + r + 1.0, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+}
+
+/// `2^n` for the exponents of normal numbers.
+#[inline(always)]
+fn power(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// `e^x`, scaled in two steps: results reach beyond normal numbers.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    let (e, n) = exp_parts(smaller(89.0, larger(-104.0, x)));
     let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
     e * power(half) * power(n.wrapping_sub(half))
 }
 
@@ -211,7 +220,9 @@ loops! {
 
     fn sigmoid<'a>(x: &'a mut [f32]) -> () {
         for x in x {
-            *x = 1.0 / (1.0 + exp(-*x));
+            // Within these bounds one step scales it, and beyond them the result is 0 or 1 to f32's normal numbers.
+            let (e, n) = exp_parts(smaller(88.0, larger(-87.0, -*x)));
+            *x = 1.0 / (1.0 + e * power(n));
         }
     }
 
