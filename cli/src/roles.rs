@@ -191,3 +191,10 @@ pub fn tokio() -> Outcome<tokio::runtime::Runtime> {
 pub fn block_on<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     tokio()?.block_on(future)
 }
+
+/// As [`block_on`], on this thread alone: cheaper where one thing happens at a time.
+pub fn block_on_alone<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Box::new(Failure::internal(format!("cannot start the runtime: {e}"))))?;
+    runtime.block_on(future)
+}

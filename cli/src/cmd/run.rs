@@ -23,7 +23,7 @@ use crate::input;
 use crate::isa;
 use crate::output;
 use crate::progress::Progress;
-use crate::roles::{block_on, device};
+use crate::roles::{block_on, block_on_alone, device};
 
 /// Runs the command.
 pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
@@ -69,7 +69,7 @@ pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
     }
     let inputs = std::iter::repeat_n(inputs, args.repeat as usize).flatten().collect();
 
-    let done = block_on(async {
+    let work = async {
         let _progress = Progress::start(console, "waiting for the edges");
         let device = Arc::new(Device::start(settings).await.map_err(node_failure)?);
         let allowed = device.in_flight();
@@ -81,7 +81,8 @@ pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
             device.stop().await;
         }
         done.map_err(node_failure)
-    })?;
+    };
+    let done = if args.concurrency == 1 { block_on_alone(work)? } else { block_on(work)? };
 
     let mut result = facts(&bundle, &totals(&done));
     if requests > 1 {
