@@ -51,7 +51,7 @@ impl Case {
         let mut traffic = Traffic::default();
         for isa in Kernels::available() {
             for threads in [1, 2] {
-                let kernels = Kernels::with_isa(isa).unwrap().with_threads(threads);
+                let kernels = Kernels::with_isa(isa).unwrap().with_threads(threads).unwrap();
                 let at = |e: String| failed(format!("{} with {threads} threads: {e}", isa.name()));
                 let got = rig.run(&rig.simulation(kernels), REQUEST, &inputs).map_err(at)?;
                 rig.compare(&got, &want).map_err(at)?;
@@ -120,7 +120,7 @@ fn digits_with_every_mask_stream() {
         rig.compare(&got, &want)?;
         Ok(got.payloads.iter().map(|p| p.bytes.clone()).collect::<Vec<_>>())
     };
-    let available = |suite: &&str| Suite::from_name(suite).unwrap().is_available();
+    let available = |suite: &&&str| Suite::from_name(suite).unwrap().is_available();
     for scheme in schemes::ALL.iter().map(|s| s.name()) {
         let failed = |e: String| panic!("{scheme}: {e}");
         let sent: Vec<_> =

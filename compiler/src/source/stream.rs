@@ -58,10 +58,14 @@ impl Level {
 /// # Errors
 /// If the file cannot be read.
 pub(super) fn slim(file: &File) -> io::Result<Option<Slim>> {
-    let len = file.metadata()?.len();
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        // A pipe can be read once only.
+        return Ok(None);
+    }
     let mut walk = Walk { from: BufReader::with_capacity(BUFFER, file), hasher: blake3::Hasher::new(), at: 0 };
     let mut bytes = Vec::new();
-    let whole = walk.message(Level::Model, len, &mut bytes)? && walk.from.read(&mut [0])? == 0;
+    let whole = walk.message(Level::Model, meta.len(), &mut bytes)? && walk.from.read(&mut [0])? == 0;
     Ok(whole.then_some(Slim { bytes, hasher: walk.hasher }))
 }
 

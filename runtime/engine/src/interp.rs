@@ -3,6 +3,7 @@
 //! No sockets, clocks or random sources: payloads come in through [`Execution::supply`] and go out through
 //! [`Execution::outgoing`]. Two executions of one plan, request, session and inputs send the same bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::decode::{self, Decoder};
 use crate::encode;
 use crate::error::EngineError;
 use crate::fuse::{Close, Fused, Minus, Open, Run};
-use crate::memory::{Value, Values};
+use crate::memory::{Payload, Value, Values};
 use crate::plan::{LoadedPlan, Prepared};
 use crate::profile::{Profile, Stage, Stages, Tools};
 use crate::reveal::{Cover, reveal};
@@ -94,6 +95,9 @@ impl Secrets {
     }
 }
 
+/// Most bytes of masks and pads that wait to be used: what stays in a second-level cache.
+pub const AHEAD_BYTES: usize = 1 << 20;
+
 /// How far an execution came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -131,6 +135,8 @@ pub struct Execution {
     outbox: Vec<Outgoing>,
     /// Right sides of checks, computed ahead of the replies.
     rights: BTreeMap<MapId, Fp>,
+    /// Streams made ahead, each used once.
+    ahead: BTreeMap<(SlotId, u8), Mask>,
     returned: Option<Vec<TensorValue>>,
     failed: bool,
     profile: Profile,
@@ -183,6 +189,7 @@ impl Execution {
             received: BTreeSet::new(),
             outbox: Vec::new(),
             rights: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             returned: None,
             failed: false,
         })
@@ -300,6 +307,7 @@ impl Execution {
         self.inbox.clear();
         self.returned = None;
         self.rights.clear();
+        self.ahead.clear();
         self.values.clear();
     }
 
@@ -307,7 +315,9 @@ impl Execution {
         step.frees.iter().for_each(|v| self.values.free(*v));
     }
 
-    /// Work of the device that needs no reply: for the time in which the network and the edges are busy.
+    /// Work of the device that needs no reply: for the time in which the network and the edges are busy. Expands the pads
+    /// of the replies it waits for and the mask of the upload after them, as far as [`AHEAD_BYTES`] go, and computes the
+    /// sides of the checks that depend on what was sent.
     ///
     /// # Errors
     /// As [`Execution::resume`].
@@ -315,13 +325,41 @@ impl Execution {
         self.alive()?;
         let plan = Arc::clone(&self.plan);
         let mut pc = self.pc;
-        while let Some(fused) = plan.run_at(pc) {
-            let Run::Reveal { map, inputs, .. } = &fused.run else { break };
-            if !self.rights.contains_key(map) {
-                let right = self.right(&plan, *map, inputs)?;
-                self.rights.insert(*map, right);
+        while plan.step(pc).is_some() {
+            match plan.run_at(pc) {
+                Some(Fused { run: Run::Reveal { map, inputs, open, .. }, steps }) => {
+                    if !self.rights.contains_key(map) && inputs.iter().all(|v| self.values.encoded(*v).is_ok()) {
+                        let right = self.right(&plan, *map, inputs)?;
+                        self.rights.insert(*map, right);
+                    }
+                    if let Open::Pad(slot) = open {
+                        self.expand(&plan, *slot, Side::Pad)?;
+                    }
+                    pc += steps;
+                }
+                Some(Fused { run: Run::Upload { mask, .. }, .. }) => {
+                    if let Some(slot) = mask {
+                        self.expand(&plan, *slot, Side::Mask)?;
+                    }
+                    return Ok(());
+                }
+                Some(Fused { run: Run::Answer { .. }, steps }) => pc += steps,
+                None => pc += 1,
             }
-            pc += fused.steps;
+        }
+        Ok(())
+    }
+
+    /// Makes a stream now, if it fits beside those that wait already.
+    fn expand(&mut self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<(), EngineError> {
+        if self.ahead.contains_key(&(slot, side as u8)) {
+            return Ok(());
+        }
+        let bytes = |m: &Mask| m.elements() * if m.width() <= 32 { 4 } else { 8 };
+        let mask = self.stream(plan, slot, side)?;
+        let there: usize = self.ahead.values().map(bytes).sum();
+        if there + bytes(&mask) <= AHEAD_BYTES {
+            self.ahead.insert((slot, side as u8), mask.expand());
         }
         Ok(())
     }
@@ -378,7 +416,7 @@ impl Execution {
     fn execute_run(&mut self, plan: &LoadedPlan, fused: &Fused) -> Result<(), EngineError> {
         match &fused.run {
             Run::Upload { x, groups, range, encoded, mask, to, slot } => {
-                let mask = mask.map(|slot| self.stream(plan, slot, Side::Mask)).transpose()?;
+                let mask = mask.map(|slot| self.made(plan, slot, Side::Mask)).transpose()?;
                 let x = self.values.tensor(*x)?;
                 let (_, prepared) = plan.step(self.pc).ok_or_else(|| EngineError::mismatch("no such step"))?;
                 let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
@@ -395,7 +433,7 @@ impl Execution {
                 let reply = self.payload(plan, *from, *slot)?;
                 let k = plan.slot(*slot)?.k;
                 let pad = match open {
-                    Open::Pad(slot) => Some(self.stream(plan, *slot, Side::Pad)?),
+                    Open::Pad(slot) => Some(self.made(plan, *slot, Side::Pad)?),
                     Open::Minus(_) | Open::Bare => None,
                 };
                 let correction = match open {
@@ -471,8 +509,13 @@ impl Execution {
                 results.push(Value::Tensor(decode::decode(z, source, prepared.decode_table()?, plan.kernels())?));
             }
             Op::Local { inputs, .. } => {
-                let inputs = inputs.iter().map(|v| self.values.tensor(*v)).collect::<Result<Vec<_>, _>>()?;
-                let outputs = prepared.local()?.run(&inputs, &step.results)?;
+                // what no later step reads is given away, so that the segment may work on it in place
+                let taken: Vec<_> = inputs.iter().map(|v| self.values.take_tensor(*v, prepared)).collect();
+                let given = inputs.iter().zip(taken).map(|(v, taken)| match taken {
+                    Some(tensor) => Ok(Cow::Owned(tensor)),
+                    None => self.values.tensor(*v).map(Cow::Borrowed),
+                });
+                let outputs = prepared.local()?.run(given.collect::<Result<_, _>>()?, &step.results)?;
                 results.extend(outputs.into_iter().map(Value::Tensor));
             }
             Op::Return { outputs } => {
@@ -482,6 +525,10 @@ impl Execution {
             Op::Send { to, slot, x } | Op::Store { to, slot, x } => {
                 let payload = ring::pack(self.values.get(*x)?, plan.slot(*slot)?, plan.kernels())?;
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+            Op::Recv { from, slot } if prepared.packed => {
+                let (bytes, decl) = (self.payload(plan, *from, *slot)?, plan.slot(*slot)?);
+                results.push(Value::Payload(Payload { bytes, k: decl.k, shape: decl.shape.clone() }));
             }
             Op::Recv { from, slot } => {
                 let payload = self.inbox.remove(slot).unwrap_or_default();
@@ -501,7 +548,7 @@ impl Execution {
             }
             Op::Apply { map, inputs } => {
                 let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
-                results.push(plan.apply(*map, &inputs)?);
+                results.push(plan.apply(*map, prepared.first_result, &inputs)?);
             }
             Op::Sub { a, b } => {
                 let a = self.values.take(*a, prepared)?;
@@ -522,6 +569,14 @@ impl Execution {
             self.values.set(ValueId((prepared.first_result + i) as u32), value)?;
         }
         Ok(())
+    }
+
+    /// The mask or pad of a slot, made ahead or now.
+    fn made(&mut self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<Mask, EngineError> {
+        match self.ahead.remove(&(slot, side as u8)) {
+            Some(mask) => Ok(mask),
+            None => self.stream(plan, slot, side),
+        }
     }
 
     /// The mask or pad of a slot for this request.

@@ -1,11 +1,13 @@
 //! A plan made ready to run on one role: weights packed, local segments prepared, constants broadcast.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_kernels::Kernels;
 use pponnx_keys::{Mask, Suite};
 use pponnx_plans::constant::{ConstDecl, ConstStore, read_f32, read_f64, read_u32};
+use pponnx_plans::map::LinearMap;
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
 use pponnx_plans::valid::ValidBundle;
@@ -30,9 +32,13 @@ pub(crate) struct LocalSite {
 
 impl LocalSite {
     /// Runs the segment; its outputs must be of the types that the plan says.
-    pub(crate) fn run(&self, inputs: &[&TensorValue], types: &[ValueType]) -> Result<Vec<TensorValue>, EngineError> {
+    pub(crate) fn run(
+        &self,
+        inputs: Vec<Cow<'_, TensorValue>>,
+        types: &[ValueType],
+    ) -> Result<Vec<TensorValue>, EngineError> {
         let segment = || self.name.clone();
-        let outputs = self.model.run(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
+        let outputs = self.model.run_owned(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
         if !outputs.iter().map(TensorValue::value_type).eq(types.iter().cloned()) {
             let have: Vec<String> = outputs.iter().map(|o| o.value_type().to_string()).collect();
             let want: Vec<String> = types.iter().map(ToString::to_string).collect();
@@ -63,6 +69,8 @@ pub(crate) struct Prepared {
     pub(crate) frees: Vec<ValueId>,
     /// Those among them that the step reads once, so that it may work on them in place.
     pub(crate) takes: Vec<ValueId>,
+    /// Whether linear maps alone read what the step receives, so that it may stay packed.
+    pub(crate) packed: bool,
     extra: Extra,
 }
 
@@ -88,12 +96,12 @@ impl Prepared {
     }
 }
 
-/// The mask stream that a bundle asks for.
-fn suite(bundle: &Bundle) -> Result<Suite, EngineError> {
+/// The mask stream that a bundle asks for. Edge A makes no masks, so its processor may lack the instructions.
+fn suite(bundle: &Bundle, role: Role) -> Result<Suite, EngineError> {
     let name = &bundle.header.suite;
     let suite = Suite::from_name(name);
     let suite = suite.ok_or_else(|| EngineError::mismatch(format!("unknown mask stream {name:?}")))?;
-    if !suite.is_available() {
+    if role != Role::EdgeA && !suite.is_available() {
         return Err(EngineError::mismatch(format!(
             "mask stream {name:?} needs a processor with AES instructions, which this one lacks; compile the model with \
              `--suite chacha20`"
@@ -134,21 +142,24 @@ impl LoadedPlan {
         kernels: Kernels,
     ) -> Result<LoadedPlan, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
-        let suite = suite(&bundle)?;
+        let suite = suite(&bundle, role)?;
         let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
         let types = program.types();
         let mut steps = Vec::with_capacity(program.steps.len());
         let mut maps = BTreeMap::new();
         let mut first_result = program.params.len();
         let mut unread = unread_from(&program);
+        let readers = program.steps.iter().filter(|s| !matches!(s.op, Op::Apply { .. }));
+        let unpacked: BTreeSet<usize> = readers.flat_map(|s| s.op.operands()).map(|v| v.index()).collect();
         for (i, step) in program.steps.iter().enumerate() {
             let mut frees = unread.remove(&i).unwrap_or_default();
             frees.sort_unstable();
             let operands = step.op.operands();
             let once = |v: &&ValueId| operands.iter().filter(|o| o == v).count() == 1;
             let takes = frees.iter().filter(once).copied().collect();
-            let extra = extra(&bundle, &program, constants, i, step)?;
-            steps.push(Prepared { first_result, frees, takes, extra });
+            let extra = extra(&bundle, &program, constants, &kernels, i, step)?;
+            let packed = !unpacked.contains(&first_result);
+            steps.push(Prepared { first_result, frees, takes, packed, extra });
             if let Op::Apply { map, .. } = &step.op
                 && !maps.contains_key(map)
             {
@@ -270,11 +281,10 @@ impl LoadedPlan {
         ring_width(&self.types, id.index())
     }
 
-    pub(crate) fn apply(&self, map: MapId, inputs: &[&Value]) -> Result<Value, EngineError> {
-        let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
-        let decl = self.bundle.maps.get(map.index());
-        let decl = decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?;
-        packed.apply(decl, inputs, &self.kernels)
+    /// The result of a map, `y`.
+    pub(crate) fn apply(&self, map: MapId, y: usize, inputs: &[&Value]) -> Result<Value, EngineError> {
+        let (packed, decl) = self.map(map)?;
+        packed.apply(decl, ring_width(&self.types, y)?, inputs, &self.kernels)
     }
 
     /// The payload of a slot: a map's result, less a correction or plus a pad.
@@ -286,15 +296,20 @@ impl LoadedPlan {
         pad: Option<Mask>,
         slot: &Slot,
     ) -> Result<Vec<u8>, EngineError> {
-        let mut result = self.apply(map, inputs)?;
-        if let Some(bytes) = correction {
-            let correction = ring::unpack(bytes, slot, &self.kernels).map_err(ring::unfit)?;
-            result = ring::sub(result, &correction, &self.kernels)?;
+        let (packed, decl) = self.map(map)?;
+        match pad {
+            None => packed.answer(decl, slot, inputs, correction, &self.kernels),
+            Some(pad) => {
+                let result = packed.apply(decl, slot.k, inputs, &self.kernels)?;
+                ring::pack(&ring::add(result, pad)?, slot, &self.kernels)
+            }
         }
-        if let Some(pad) = pad {
-            result = ring::add(result, pad)?;
-        }
-        ring::pack(&result, slot, &self.kernels)
+    }
+
+    fn map(&self, map: MapId) -> Result<(&PackedMap, &LinearMap), EngineError> {
+        let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
+        let decl = self.bundle.maps.get(map.index());
+        Ok((packed, decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?))
     }
 
     /// Fails unless `inputs` are the parameters of the program.
@@ -347,6 +362,7 @@ fn extra(
     bundle: &Bundle,
     program: &Program,
     constants: &ConstStore,
+    kernels: &Kernels,
     at: usize,
     step: &Step,
 ) -> Result<Extra, EngineError> {
@@ -371,7 +387,7 @@ fn extra(
         Op::Local { model, .. } => {
             let (_, bytes) = constant_bytes(bundle, constants, *model)?;
             let named = |name: &str| format!("{name:?} (step {at} of the device program)");
-            let loaded = LocalModel::load(&bytes);
+            let loaded = LocalModel::load_with(&bytes, Some(*kernels));
             let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
             Extra::Local(LocalSite { name: named(model.name()), model })
         }

@@ -22,25 +22,29 @@ mod avx512;
 #[cfg(feature = "gemm")]
 pub mod baseline;
 mod bits;
+mod dense;
 mod device;
 mod dispatch;
 mod error;
 mod local_ops;
-mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pool;
 mod portable;
+mod scratch;
 mod spec;
 mod vector;
+mod view;
 mod window;
 mod word;
 
 pub use bits::packed_len;
+pub use dense::PackedMatMul;
 pub use device::{Activation, DecodeRows, RankOne};
 pub use dispatch::{Isa, Kernels};
 pub use error::KernelError;
 pub use local_ops::{Binary, LrnSpec, PoolSpec, Unary};
-pub use matmul::PackedMatMul;
 pub use spec::{ConvSpec, ConvTransposeSpec, MatMulSpec, Weights};
+pub use view::{Input, Output};
 pub use window::{PackedConv, PackedConvTranspose};
 pub use word::Word;

@@ -6,6 +6,7 @@ mod oracle;
 
 use oracle::{Data, all_kernels};
 use pponnx_kernels::{Activation, DecodeRows, KernelError, Kernels, RankOne, packed_len};
+use pponnx_plans::reference::number::{Measure, Plain};
 use proptest::prelude::*;
 
 const P: u64 = (1 << 61) - 1;
@@ -65,6 +66,34 @@ fn upload_is_encode_embed_add_and_pack() {
             }
         }
     }
+}
+
+/// Every binade down to the smallest numbers, in one tensor and for the exponent that the reference would take.
+#[test]
+fn squares_and_ranges_are_those_of_the_reference() {
+    let mut data = Data(8);
+    for top in [1.0f32, 3.0e38, 1.5e-45, 1.0e-38, 65535.9, 1.0e20] {
+        let binade = ((f64::from(top).to_bits() >> 52) as i32) - 1023;
+        let e = (14 - binade).min(126);
+        for n in [0, 1, 7, 8, 49, 300] {
+            let mut x: Vec<f32> = (0..n).map(|_| f32::from_bits(data.next() as u32)).collect();
+            x.iter_mut().filter(|v| v.is_nan() || v.abs() > top).for_each(|v| *v = -0.0);
+            x.iter_mut().step_by(5).for_each(|v| *v = top);
+            x.iter_mut().skip(2).step_by(7).for_each(|v| *v = -1e-45);
+            let from = data.words(n).into_iter().map(|v| v >> 4).collect::<Vec<_>>();
+            let mut sums = from.clone();
+            Plain.add_squares(&x, e, &mut sums);
+            for kernels in all_kernels() {
+                let mut got = from.clone();
+                kernels.add_squares(&x, e, &mut got).unwrap();
+                assert_eq!(got, sums, "{top} {n}");
+                assert_eq!(kernels.sum_squares(&x, e), Ok(Plain.sum_squares(&x, e)), "{top} {n}");
+                assert_eq!(kernels.scan(&x), Plain.scan(&x));
+            }
+        }
+    }
+    assert!(Kernels::detect().add_squares(&[1.0], 0, &mut []).is_err());
+    assert!(Kernels::detect().sum_squares(&[1.0], 127).is_err());
 }
 
 /// The signed value of the low k bits.

@@ -19,7 +19,7 @@ pub fn constant(t: &pb::TensorProto) -> Option<Constant> {
     let shape = t.dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<usize>>>()?;
     let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
     let raw = &t.raw_data;
-    let constant = if t.data_type == pb::tensor_proto::DataType::Float as i32 {
+    if t.data_type == pb::tensor_proto::DataType::Float as i32 {
         let (words, rest) = raw.as_chunks();
         let data =
             if raw.is_empty() { t.float_data.clone() } else { words.iter().map(|b| f32::from_le_bytes(*b)).collect() };
@@ -31,8 +31,7 @@ pub fn constant(t: &pb::TensorProto) -> Option<Constant> {
         (rest.is_empty() && data.len() == n).then_some(Constant::Int(shape, data))
     } else {
         None
-    };
-    constant
+    }
 }
 
 /// The type and shape of an input or output: f32 and fixed, or `None`.
