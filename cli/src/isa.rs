@@ -1,6 +1,6 @@
 //! Which kernels run.
 
-use pponnx_kernels::{Isa, Kernels};
+use pponnx_kernels::{Isa, KernelError, Kernels};
 
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -15,6 +15,12 @@ pub fn kernels() -> Outcome<Kernels> {
         Err(std::env::VarError::NotPresent) => Ok(Kernels::detect()),
         Err(std::env::VarError::NotUnicode(name)) => choose(VARIABLE, &name.to_string_lossy()),
     }
+}
+
+/// The kernels of this process with so many threads an operation.
+pub fn with_threads(threads: usize) -> Outcome<Kernels> {
+    let refuse = |e: KernelError| Box::new(Failure::new(Exit::Usage, "pponnx::usage::threads", e.to_string()));
+    kernels()?.with_threads(threads).map_err(refuse)
 }
 
 /// The kernels of this name, which was given by way of `source`.

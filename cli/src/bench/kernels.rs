@@ -97,11 +97,12 @@ const SUMMARY: [(&str, &str); 8] = [
 fn measure(kernels: Dispatch, args: &Kernels, ort: &mut Option<Ort>, family: Family, layer: Layer) -> Outcome<Times> {
     let threads = usize::from(args.threads);
     let refused = |e: KernelError| Box::new(Failure::internal(format!("{}: {e}", layer.name())));
-    let mut ring32 = layer::prepare(kernels.with_threads(threads), layer, Ring::Fast).map_err(refused)?;
-    let mut ring52 = layer::prepare(kernels.with_threads(threads), layer, Ring::Precise).map_err(refused)?;
+    let on = |threads: usize, ring| kernels.with_threads(threads).and_then(|k| layer::prepare(k, layer, ring));
+    let mut ring32 = on(threads, Ring::Fast).map_err(refused)?;
+    let mut ring52 = on(threads, Ring::Precise).map_err(refused)?;
     let splits = threads == 1 && cores() > 1 && layer.mult_adds() >= WORTH_THREADS;
     let mut two = match splits {
-        true => Some(layer::prepare(kernels.with_threads(2), layer, Ring::Fast).map_err(refused)?),
+        true => Some(on(2, Ring::Fast).map_err(refused)?),
         false => None,
     };
     let mut plain = gemm::prepare(layer);

@@ -1,6 +1,9 @@
 //! One layer as an edge runs it: from the payload received to the payload sent, and beside it in f32.
 
-use pponnx_kernels::{ConvSpec, KernelError, Kernels, MatMulSpec, PackedConv, PackedMatMul, Weights, Word};
+use std::marker::PhantomData;
+
+use pponnx_kernels::{ConvSpec, Input, KernelError, Kernels, MatMulSpec, Output};
+use pponnx_kernels::{PackedConv, PackedMatMul, Weights, Word, packed_len};
 use serde_json::{Value, json};
 
 use crate::bench::shapes::Layer;
@@ -34,11 +37,19 @@ impl Ring {
         }
     }
 
-    fn weights(self, n: usize) -> Weights {
+    /// The bytes of `n` weights.
+    fn weights(self, n: usize) -> Vec<u8> {
         let value = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match self {
-            Ring::Fast => Weights::I16((0..n).map(|i| (value(i) >> 48) as i16).collect()),
-            Ring::Precise => Weights::I32((0..n).map(|i| (value(i) >> 38) as i32 - (1 << 25)).collect()),
+            Ring::Fast => (0..n).flat_map(|i| ((value(i) >> 48) as i16).to_le_bytes()).collect(),
+            Ring::Precise => (0..n).flat_map(|i| ((value(i) >> 38) as i32 - (1 << 25)).to_le_bytes()).collect(),
+        }
+    }
+
+    fn view(self, bytes: &[u8]) -> Weights<'_> {
+        match self {
+            Ring::Fast => Weights::I16(bytes),
+            Ring::Precise => Weights::I32(bytes),
         }
     }
 }
@@ -97,16 +108,16 @@ struct Ready<W> {
     packed: Vec<Packed>,
     next: usize,
     upload: Vec<u8>,
-    correction: Vec<W>,
-    x: Vec<W>,
-    y: Vec<W>,
+    correction: Vec<u8>,
     answer: Vec<u8>,
+    words: PhantomData<W>,
 }
 
 impl<W: Word> Ready<W> {
     fn new(kernels: Kernels, layer: Layer, ring: Ring) -> Result<Ready<W>, KernelError> {
         let one = || -> Result<Packed, KernelError> {
-            let weights = ring.weights(layer.weights());
+            let bytes = ring.weights(layer.weights());
+            let weights = ring.view(&bytes);
             Ok(match layer {
                 Layer::Conv { c, size, m, kernel, stride, pad, groups } => {
                     let spec = ConvSpec {
@@ -129,38 +140,37 @@ impl<W: Word> Ready<W> {
             })
         };
         let packed = (0..copies(layer, ring.weight_bytes())).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
-        let words = |n: usize, seed: u64| -> Vec<W> {
-            (0..n as u64).map(|i| W::from_u64((i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7)).collect()
+        let payload = |n: usize, seed: u64| -> Result<Vec<u8>, KernelError> {
+            let words: Vec<W> =
+                (0..n as u64).map(|i| W::from_u64((i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7)).collect();
+            let mut bytes = Vec::new();
+            kernels.pack(&words, ring.bits(), &mut bytes)?;
+            Ok(bytes)
         };
-        let mut upload = Vec::new();
-        kernels.pack(&words(layer.inputs(), 1), ring.bits(), &mut upload)?;
+        let answer = packed_len(layer.outputs(), ring.bits()).unwrap_or_default();
         Ok(Ready {
             kernels,
             bits: ring.bits(),
             packed,
             next: 0,
-            upload,
-            correction: words(layer.outputs(), 2),
-            x: words(layer.inputs(), 3),
-            y: words(layer.outputs(), 4),
-            answer: Vec::new(),
+            upload: payload(layer.inputs(), 1)?,
+            correction: payload(layer.outputs(), 2)?,
+            answer: vec![0; answer],
+            words: PhantomData,
         })
     }
 }
 
 impl<W: Word> Prepared for Ready<W> {
     fn run(&mut self) -> Result<(), KernelError> {
-        let kernels = self.kernels;
         self.next = (self.next + 1) % self.packed.len();
-        kernels.unpack(&self.upload, self.bits, &mut self.x)?;
+        let x: Input<'_, W> = Input::Packed(&self.upload);
+        let y = Output::Answer { correction: Some(&self.correction), bytes: &mut self.answer };
         match self.packed.get(self.next) {
-            Some(Packed::Conv(packed)) => kernels.conv(packed, &self.x, &mut self.y)?,
-            Some(Packed::Full(packed)) => kernels.matmul(packed, &self.x, &mut self.y)?,
-            None => {}
+            Some(Packed::Conv(packed)) => self.kernels.conv(packed, self.bits, x, y),
+            Some(Packed::Full(packed)) => self.kernels.matmul(packed, self.bits, x, y),
+            None => Ok(()),
         }
-        kernels.sub_assign(&mut self.y, &self.correction)?;
-        self.answer.clear();
-        kernels.pack(&self.y, self.bits, &mut self.answer)
     }
 }
 

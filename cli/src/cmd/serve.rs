@@ -40,14 +40,7 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
     let listen = args.listen.unwrap_or(config.listen).to_string();
     let settings = {
         let _progress = Progress::start(console, "loading plans");
-        edge(
-            console,
-            &config,
-            isa::kernels()?.with_threads(args.threads.into()),
-            listen,
-            args.edge_a.as_ref(),
-            observer,
-        )?
+        edge(console, &config, isa::with_threads(args.threads.into())?, listen, args.edge_a.as_ref(), observer)?
     };
     let plans = things(settings.plans.len() as u64, "plan");
     let devices = things(settings.devices.len() as u64, "device");

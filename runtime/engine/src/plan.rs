@@ -38,7 +38,8 @@ impl LocalSite {
         types: &[ValueType],
     ) -> Result<Vec<TensorValue>, EngineError> {
         let segment = || self.name.clone();
-        let outputs = self.model.run_owned(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
+        let outputs =
+            self.model.run_owned(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
         if !outputs.iter().map(TensorValue::value_type).eq(types.iter().cloned()) {
             let have: Vec<String> = outputs.iter().map(|o| o.value_type().to_string()).collect();
             let want: Vec<String> = types.iter().map(ToString::to_string).collect();

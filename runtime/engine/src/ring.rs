@@ -93,7 +93,9 @@ pub(crate) fn add(value: Value, pad: Mask) -> Result<Value, EngineError> {
             pad.add_to_u64(&mut t.data).map_err(unfit)?;
             Ok(Value::Ring64(t))
         }
-        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => {
+            Err(ill_typed())
+        }
     }
 }
 
@@ -132,7 +134,9 @@ pub(crate) fn lift(value: &Value, k: u32, kernels: &Kernels) -> Result<Vec<i64>,
     match value {
         Value::Ring32(t) => lifted(t, k, kernels),
         Value::Ring64(t) => lifted(t, k, kernels),
-        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => {
+            Err(ill_typed())
+        }
     }
 }
 
@@ -142,7 +146,9 @@ pub(crate) fn pack(value: &Value, slot: &Slot, kernels: &Kernels) -> Result<Vec<
     match value {
         Value::Ring32(t) => kernels.pack(&t.data, slot.k, &mut out),
         Value::Ring64(t) => kernels.pack(&t.data, slot.k, &mut out),
-        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => return Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => {
+            return Err(ill_typed());
+        }
     }
     .map_err(unfit)?;
     Ok(out)

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::check::{LIMB, LOW_BITS, LimbSums};
 
-/// Sums of limbs in four lanes. Only chosen for [`crate::Isa::Avx2`], which was detected.
+/// Sums of limbs in four lanes. Only chosen where AVX2 was detected.
 pub(super) enum Avx2Sums {}
 
 impl LimbSums for Avx2Sums {

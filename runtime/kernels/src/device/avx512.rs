@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::check::{LIMB, LOW_BITS, LimbSums};
 
-/// Sums of limbs in eight lanes. Only chosen for [`crate::Isa::Avx512`], which was detected.
+/// Sums of limbs in eight lanes. Only chosen where AVX-512 was detected.
 pub(super) enum Avx512Sums {}
 
 impl LimbSums for Avx512Sums {

@@ -149,11 +149,11 @@ impl Kernels {
         match self.isa() {
             Isa::Portable | Isa::Neon => work.run::<Scalar>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => work.run::<super::avx2::Avx2Sums>(),
+            Isa::Avx2 | Isa::AvxVnni => work.run::<super::avx2::Avx2Sums>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => work.run::<super::avx512::Avx512Sums>(),
+            Isa::Avx512 | Isa::Avx512Vnni => work.run::<super::avx512::Avx512Sums>(),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => work.run::<Scalar>(),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => work.run::<Scalar>(),
         }
     }
 }
