@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 
 use crate::bench::args::Device;
 use crate::bench::clock::process_cpu_ms;
+use crate::bench::stats::median;
+use crate::compare::number;
 use crate::config::device::DeviceConfig;
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
@@ -110,8 +112,9 @@ async fn requests_of(ready: Option<&mut Ready>, requests: u64, pause: Duration) 
     let cpu_ms = process_cpu_ms() - before;
     let column = |of: fn(&Stats) -> f64| all.iter().map(of).collect::<Vec<f64>>();
     let stage = |stage: Stage| {
-        let spent: u64 = all.iter().map(|s| s.stages.of(stage)).sum();
-        (stage.name().to_owned(), Value::from(spent as f64 / 1e6 / all.len().max(1) as f64))
+        // The median, because other programs take the processor away now and then.
+        let spent: Vec<f64> = all.iter().map(|s| s.stages.of(stage) as f64 / 1e6).collect();
+        (stage.name().to_owned(), number(median(&spent)))
     };
     let stages: serde_json::Map<String, Value> = Stage::ALL.into_iter().map(stage).collect();
     let last = all.last().copied().unwrap_or_default();

@@ -147,6 +147,7 @@ fn json(args: &Edge, model: &str, facts: Facts<'_>) -> Map<String, Value> {
         ("model", model.into()),
         ("precision", args.options.precision.name().into()),
         ("scheme", args.options.scheme.name().into()),
+        ("suite", args.options.suite.name().into()),
         ("isa", facts.isa.into()),
         ("threads", args.threads.into()),
         ("requests", facts.wall.len().into()),

@@ -212,6 +212,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outc
         ("model", Value::from(model.display().to_string())),
         ("precision", args.options.precision.name().into()),
         ("scheme", args.options.scheme.name().into()),
+        ("suite", args.options.suite.name().into()),
         ("isa", isa::kernels()?.isa().name().into()),
         ("threads", args.threads.into()),
         ("requests", m.wall.len().into()),

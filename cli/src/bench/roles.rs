@@ -54,6 +54,7 @@ pub fn compile(job: &Job<'_>, folder: &Path) -> Outcome<Compiling> {
     args.push("-o".into());
     args.push(out.into());
     args.extend(words(["--scheme", job.options.scheme.name(), "--precision", job.options.precision.name()]));
+    args.extend(words(["--suite", job.options.suite.name()]));
     args.extend(words(["--devices", &job.devices.to_string()]));
     for (name, shape) in &job.options.shapes {
         let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
