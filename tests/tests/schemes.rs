@@ -49,7 +49,7 @@ impl Case {
         let mut traffic = Traffic::default();
         for isa in Kernels::available() {
             for threads in [1, 2] {
-                let kernels = Kernels::with_isa(isa).unwrap().with_threads(threads);
+                let kernels = Kernels::with_isa(isa).unwrap().with_threads(threads).unwrap();
                 let at = |e: String| failed(format!("{} with {threads} threads: {e}", isa.name()));
                 let got = rig.run(&rig.simulation(kernels), REQUEST, &inputs).map_err(at)?;
                 rig.compare(&got, &want).map_err(at)?;

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use pponnx_kernels::{ConvSpec, ConvTransposeSpec, KernelError, Kernels, MatMulSpec};
-use pponnx_kernels::{PackedConv, PackedConvTranspose, PackedMatMul, Weights};
-use pponnx_plans::constant::{ConstStore, read_i16, read_i32};
+use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, KernelError, Kernels, MatMulSpec, Output};
+use pponnx_kernels::{PackedConv, PackedConvTranspose, PackedMatMul, Weights, Word};
+use pponnx_plans::constant::ConstStore;
 use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::plan::Bundle;
 use pponnx_plans::reference::linear;
@@ -98,8 +98,12 @@ impl PackedMap {
                 }
                 (Packed::Light, _, xs) => linear::step::<_, W, i32>(op, xs, None).map_err(unfit)?,
                 (Packed::Reference(w), _, xs) => linear::step(op, xs, Some(w)).map_err(unfit)?,
-                (Packed::Conv(p), _, [x]) => filled(shape, |y| kernels.conv(p, &x.data, y))?,
-                (Packed::ConvTranspose(p), _, [x]) => filled(shape, |y| kernels.conv_transpose(p, &x.data, y))?,
+                (Packed::Conv(p), _, [x]) => {
+                    filled(shape, |y| kernels.conv(p, <W as Word>::BITS, Input::Words(&x.data), Output::Words(y)))?
+                }
+                (Packed::ConvTranspose(p), _, [x]) => filled(shape, |y| {
+                    kernels.conv_transpose(p, <W as Word>::BITS, Input::Words(&x.data), Output::Words(y))
+                })?,
                 (Packed::MatMul { blocks, order }, _, [x]) => {
                     filled(shape, |y| products(blocks, order, &x.data, y, kernels))?
                 }
@@ -136,7 +140,7 @@ fn products<W: RingWord>(
     let (xs, ys) = ((x.len() / n).max(1), (y.len() / n).max(1));
     for ((x, y), block) in x.chunks_exact(xs).zip(y.chunks_exact_mut(ys)).zip(order) {
         if let Some(block) = blocks.get(*block) {
-            kernels.matmul(block, x, y)?;
+            kernels.matmul(block, <W as Word>::BITS, Input::Words(x), Output::Words(y))?;
         }
     }
     Ok(())
@@ -154,8 +158,8 @@ fn pack(
     let weights = |range: std::ops::Range<usize>| {
         let part = bytes.get(range.start * decl.dtype.bytes()..range.end * decl.dtype.bytes()).unwrap_or_default();
         match decl.dtype {
-            DType::I16 => Ok(Weights::I16(read_i16(part))),
-            DType::I32 => Ok(Weights::I32(read_i32(part))),
+            DType::I16 => Ok(Weights::I16(part)),
+            DType::I32 => Ok(Weights::I32(part)),
             other => {
                 Err(EngineError::Constant { id: w, what: format!("weights are {} and not i16 or i32", other.name()) })
             }

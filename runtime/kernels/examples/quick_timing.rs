@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use pponnx_kernels::{ConvSpec, Kernels, MatMulSpec, Weights, Word};
+use pponnx_kernels::{ConvSpec, Input, Kernels, MatMulSpec, Output, Weights, Word};
 
 /// Name, input and output channels, input size, kernel, stride, padding, groups.
 const LAYERS: [(&str, [usize; 7]); 8] = [
@@ -39,13 +39,17 @@ fn report(name: &str, [(a, c), (b, d)]: [(f64, f64); 2]) {
     println!("{name:>34} {a:8.1} {b:8.1} {c:8.1} {d:8.1}");
 }
 
-fn weights(n: usize, wide: bool) -> Weights {
+fn weights(n: usize, wide: bool) -> Vec<u8> {
     let value = |i: usize| (i.wrapping_mul(40503) >> 3) as i16;
     if wide {
-        Weights::I32((0..n).map(|i| value(i).into()).collect())
+        (0..n).flat_map(|i| i32::from(value(i)).to_le_bytes()).collect()
     } else {
-        Weights::I16((0..n).map(value).collect())
+        (0..n).flat_map(|i| value(i).to_le_bytes()).collect()
     }
+}
+
+fn view(bytes: &[u8], wide: bool) -> Weights<'_> {
+    if wide { Weights::I32(bytes) } else { Weights::I16(bytes) }
 }
 
 fn words<W: Word>(n: usize) -> Vec<W> {
@@ -66,16 +70,20 @@ fn conv<W: Word>(kernels: Kernels, [i, o, d, k, s, p, g]: [usize; 7], wide: bool
         groups: g,
     };
     let outputs: usize = spec.output().unwrap().iter().product();
-    let packed = kernels.pack_conv(spec, weights(o * i / g * k * k, wide)).unwrap();
+    let bytes = weights(o * i / g * k * k, wide);
+    let packed = kernels.pack_conv(spec, view(&bytes, wide)).unwrap();
     let (x, mut y) = (words::<W>(i * d * d), words::<W>(o * outputs));
-    best(o * outputs * i / g * k * k, || kernels.conv(&packed, &x, &mut y).unwrap())
+    best(o * outputs * i / g * k * k, || {
+        kernels.conv(&packed, W::BITS.min(52), Input::Words(&x), Output::Words(&mut y)).unwrap()
+    })
 }
 
 fn matmul<W: Word>(kernels: Kernels, [rows, n, k]: [usize; 3], wide: bool) -> f64 {
     let spec = MatMulSpec { batch: 1, broadcast: true, rows, n, k };
-    let packed = kernels.pack_matmul(spec, weights(n * k, wide)).unwrap();
+    let bytes = weights(n * k, wide);
+    let packed = kernels.pack_matmul(spec, view(&bytes, wide)).unwrap();
     let (x, mut y) = (words::<W>(rows * k), words::<W>(rows * n));
-    best(rows * n * k, || kernels.matmul(&packed, &x, &mut y).unwrap())
+    best(rows * n * k, || kernels.matmul(&packed, W::BITS.min(52), Input::Words(&x), Output::Words(&mut y)).unwrap())
 }
 
 fn best(mult_adds: usize, mut run: impl FnMut()) -> f64 {

@@ -1,5 +1,6 @@
 //! Choice of the instruction set: the one place where code for a detected processor feature is entered.
 
+use crate::error::KernelError;
 use crate::portable::Portable;
 use crate::vector::Task;
 
@@ -10,22 +11,28 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with AVX2 and AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// x86-64 with the same and VNNI and IFMA.
+    Avx512Vnni,
     /// AArch64, where NEON is part of the baseline.
     Neon,
 }
 
 impl Isa {
     /// All instruction sets, the preferred ones last.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni];
 
     /// The name in options and reports.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avx-vnni",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512-vnni",
             Isa::Neon => "neon",
         }
     }
@@ -47,6 +54,12 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            Isa::AvxVnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            Isa::Avx512Vnni => {
+                Isa::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512ifma")
+            }
             Isa::Neon => false,
         }
     }
@@ -57,7 +70,7 @@ impl Isa {
         match self {
             Isa::Portable => true,
             Isa::Neon => cfg!(target_arch = "aarch64"),
-            Isa::Avx2 | Isa::Avx512 => false,
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => false,
         }
     }
 }
@@ -94,9 +107,29 @@ impl Kernels {
         self.isa
     }
 
-    /// The same with up to this many threads an operation (0 counts as 1). Small operations stay on one.
-    pub fn with_threads(self, threads: usize) -> Kernels {
-        Kernels { threads: threads.max(1), ..self }
+    /// The same with up to this many threads an operation; 0 stands for the number of cores. Small operations stay on
+    /// one. Threads belong to one pool of the process, which grows to the largest number that an operation uses.
+    ///
+    /// # Errors
+    /// More than [`Kernels::MOST_THREADS`].
+    pub fn with_threads(self, threads: usize) -> Result<Kernels, KernelError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(Kernels::MOST_THREADS)),
+            1..=Kernels::MOST_THREADS => threads,
+            _ => return Err(KernelError::Threads { threads, most: Kernels::MOST_THREADS }),
+        };
+        Ok(Kernels { threads, ..self })
+    }
+
+    /// The largest number of threads.
+    pub const MOST_THREADS: usize = 1024;
+
+    /// Output channels of the widest panel of weights: 4 vectors, or 2 where registers are few.
+    pub(crate) fn panel(self) -> usize {
+        match self.isa {
+            Isa::Avx512 | Isa::Avx512Vnni => 64,
+            Isa::Portable | Isa::Neon | Isa::Avx2 | Isa::AvxVnni => 16,
+        }
     }
 
     /// The largest number of threads of one operation.
@@ -105,9 +138,9 @@ impl Kernels {
     }
 
     /// Into how many parts to split an operation of this many mult-adds that consists of `units` indivisible units.
-    /// A thread takes tens of microseconds to start, so each part should have a million mult-adds at least.
+    /// A thread takes microseconds to wake, so each part should have half a million mult-adds at least.
     pub(crate) fn parts(self, mult_adds: u128, units: usize) -> usize {
-        let worthwhile = usize::try_from(mult_adds >> 20).unwrap_or(usize::MAX);
+        let worthwhile = usize::try_from(mult_adds >> 19).unwrap_or(usize::MAX);
         self.threads.min(worthwhile).min(units).max(1)
     }
 
@@ -120,14 +153,20 @@ impl Kernels {
             // SAFETY: `self.isa` is only set after `is_available` found AVX2.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { crate::avx2::enter(task) },
+            // SAFETY: `self.isa` is only set after `is_available` found AVX2 and AVX-VNNI.
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => unsafe { crate::avx2::vnni::enter(task) },
             // SAFETY: `self.isa` is only set after `is_available` found AVX-512 F, BW, DQ and VL.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { crate::avx512::enter(task) },
+            // SAFETY: `self.isa` is only set after `is_available` found these, VNNI and IFMA.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => unsafe { crate::avx512::vnni::enter(task) },
             // Not of this architecture, so `is_available` refused it and no such value exists.
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon => task.run::<Portable>(),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => task.run::<Portable>(),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => task.run::<Portable>(),
         }
     }
 }

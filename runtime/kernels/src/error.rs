@@ -89,6 +89,14 @@ pub enum KernelError {
     /// The bits after the last element are not zero.
     #[error("packed elements end in padding bits that are not zero")]
     PaddingBits,
+    /// More threads than the kernels support.
+    #[error("{threads} threads; the most is {most}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The largest number.
+        most: usize,
+    },
     /// Memory for scratch space could not be had.
     #[error("no memory for {bytes} bytes of scratch space")]
     Memory {

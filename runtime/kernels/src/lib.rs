@@ -20,22 +20,26 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bits;
+mod dense;
 mod device;
 mod dispatch;
 mod error;
-mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pool;
 mod portable;
+mod scratch;
 mod spec;
 mod vector;
+mod view;
 mod window;
 mod word;
 
 pub use bits::packed_len;
+pub use dense::PackedMatMul;
 pub use dispatch::{Isa, Kernels};
 pub use error::KernelError;
-pub use matmul::PackedMatMul;
 pub use spec::{ConvSpec, ConvTransposeSpec, MatMulSpec, Weights};
+pub use view::{Input, Output};
 pub use window::{PackedConv, PackedConvTranspose};
 pub use word::Word;

@@ -1,31 +1,40 @@
 //! What to compute: sizes of convolutions and matrix products, validated here for everything that follows.
 
-use crate::error::KernelError;
+use crate::error::{KernelError, length};
 
 /// Largest size, stride, dilation or padding: index arithmetic on one axis stays far inside 64 bits.
 const LARGEST: usize = i32::MAX as usize;
 
-/// Integer weights, row-major. They stay as narrow as they come and are widened in registers or small panels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Weights {
+/// Integer weights, row-major, as they lie in a file: little-endian, of any alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights<'a> {
     /// 16-bit weights.
-    I16(Vec<i16>),
+    I16(&'a [u8]),
     /// 32-bit weights.
-    I32(Vec<i32>),
+    I32(&'a [u8]),
 }
 
-impl Weights {
-    /// Number of weights.
-    pub fn len(&self) -> usize {
+impl Weights<'_> {
+    /// Bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Weights::I16(w) => w.len(),
-            Weights::I32(w) => w.len(),
+            Weights::I16(bytes) | Weights::I32(bytes) => bytes,
         }
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// `Err` unless there are `n` weights.
+    pub(crate) fn check(&self, n: usize) -> Result<(), KernelError> {
+        let size = match self {
+            Weights::I16(_) => 2,
+            Weights::I32(_) => 4,
+        };
+        let found = self.bytes().len();
+        let expected = n.checked_mul(size).ok_or(KernelError::TooLarge { what: "weights" })?;
+        if found.is_multiple_of(size) {
+            length("weights", n, found / size)
+        } else {
+            length("bytes of weights", expected, found)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an instruction set provides: vectors of ring words. Loops are written once, generic in the [`Level`], and
 //! compiled for each instruction set by being inlined into its `enter` function.
 
+use crate::dense::Kind;
 use crate::word::Ring;
 
 /// Work that is compiled once for each instruction set.
@@ -18,11 +19,119 @@ pub trait Task {
 /// An instruction set: its vector types and the tile sizes that its register file holds.
 pub trait Level: Copy {
     /// Vectors of 32-bit words.
-    type V32: Vector<u32>;
+    type V32: Dot;
     /// Vectors of 64-bit words.
     type V64: Vector<u64>;
-    /// Rows of activations that a tile of a matrix product has at most: 4, 2 or 1.
+    /// Sums of 64-bit words in limbs.
+    type Wide: Wide;
+    /// Rows of activations that a tile of dot products has at most: 4, 2 or 1.
     const ROWS: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
+    /// Products of 32-bit words and i16 weights.
+    type Sum32: Kind<Word = u32>;
+    /// Products modulo 2^52 of 64-bit words and i16 weights.
+    type Sum52: Kind<Word = u64>;
+    /// Products modulo 2^52 of 64-bit words and i32 weights.
+    type Sum52Wide: Kind<Word = u64>;
+    /// Products of 64-bit words and i16 weights.
+    type Sum64: Kind<Word = u64>;
+    /// Products of 64-bit words and i32 weights.
+    type Sum64Wide: Kind<Word = u64>;
+
+    /// Runs a task in a function of its own.
+    fn call<T: Task>(task: T) -> T::Out;
+
+    /// Transposes 16 rows of 16 words.
+    #[inline(always)]
+    fn transpose32(block: &mut [u32; 256]) {
+        transpose::<u32, 16>(block);
+    }
+
+    /// Transposes 8 rows of 8 words.
+    #[inline(always)]
+    fn transpose64(block: &mut [u64; 64]) {
+        transpose::<u64, 8>(block);
+    }
+}
+
+/// Transposes `N` rows of `N` words.
+#[inline(always)]
+fn transpose<W: Copy, const N: usize>(block: &mut [W]) {
+    for i in 0..N {
+        for j in 0..i {
+            block.swap(i * N + j, j * N + i);
+        }
+    }
+}
+
+/// Vectors of 32-bit words as pairs of 16-bit numbers.
+pub trait Dot: Vector<u32> {
+    /// `self + a.0 * b.0 + a.1 * b.1` in each lane.
+    fn dot(self, a: Self, b: Self) -> Self;
+
+    /// `self * 2^16`.
+    fn shift16(self) -> Self;
+}
+
+/// Sums of products of i32 weights and 64-bit words in 32-bit digits, one a channel.
+pub trait Wide: Copy {
+    /// Weights of the channels.
+    type Weights: Copy;
+    /// Channels.
+    const LANES: usize;
+
+    /// No products.
+    fn zero() -> Self;
+
+    /// Weights of which nothing is used.
+    fn no_weights() -> Self::Weights;
+
+    /// # Safety
+    /// `from` has [`Wide::LANES`] weights.
+    unsafe fn read_i32(from: *const i32) -> Self::Weights;
+
+    /// The first and the second weights of pairs.
+    ///
+    /// # Safety
+    /// `from` has [`Wide::LANES`] pairs of weights.
+    unsafe fn read_pairs(from: *const i16) -> [Self::Weights; 2];
+
+    /// Adds the products with the word `lo + 2^32 hi`.
+    fn mul_add(self, w: Self::Weights, lo: i32, hi: i32) -> Self;
+
+    /// Writes the sums, or adds them to what is there.
+    ///
+    /// # Safety
+    /// `to` has [`Wide::LANES`] words.
+    unsafe fn store(self, to: *mut u64, add: bool);
+}
+
+/// Where there is no faster way than whole words.
+#[derive(Clone, Copy)]
+pub struct NoWide;
+
+impl Wide for NoWide {
+    type Weights = ();
+    const LANES: usize = 1;
+
+    fn zero() -> NoWide {
+        NoWide
+    }
+
+    fn no_weights() {}
+
+    unsafe fn read_i32(_: *const i32) {}
+
+    unsafe fn read_pairs(_: *const i16) -> [(); 2] {
+        [(), ()]
+    }
+
+    fn mul_add(self, (): (), _: i32, _: i32) -> NoWide {
+        NoWide
+    }
+
+    unsafe fn store(self, _: *mut u64, _: bool) {}
 }
 
 /// A vector of ring words; arithmetic wraps.
@@ -52,6 +161,45 @@ pub trait Vector<W: Ring>: Copy {
 
     /// `self + a * b` in each lane.
     fn mul_add(self, a: Self, b: Self) -> Self;
+
+    /// The same modulo 2^52.
+    #[inline(always)]
+    fn mul_add_52(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+
+    /// `self + other` in each lane.
+    fn plus(self, other: Self) -> Self;
+
+    /// # Safety
+    /// `from` has [`Vector::LANES`] words.
+    #[inline(always)]
+    unsafe fn read(from: *const W) -> Self {
+        // SAFETY: as the contract says.
+        Self::load(unsafe { std::slice::from_raw_parts(from, Self::LANES) })
+    }
+
+    /// # Safety
+    /// `to` has [`Vector::LANES`] words.
+    #[inline(always)]
+    unsafe fn write(self, to: *mut W) {
+        // SAFETY: as the contract says.
+        self.store(unsafe { std::slice::from_raw_parts_mut(to, Self::LANES) });
+    }
+
+    /// # Safety
+    /// `from` has [`Vector::LANES`] weights.
+    #[inline(always)]
+    unsafe fn read_i32(from: *const i32) -> Self {
+        // SAFETY: as the contract says.
+        Self::load_i32(unsafe { std::slice::from_raw_parts(from, Self::LANES) })
+    }
+
+    /// The first and the second weights of pairs, sign-extended.
+    ///
+    /// # Safety
+    /// `from` has [`Vector::LANES`] pairs of weights.
+    unsafe fn read_pairs(from: *const i16) -> [Self; 2];
 
     /// The sum of all lanes.
     #[inline(always)]

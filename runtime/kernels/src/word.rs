@@ -1,10 +1,11 @@
 //! Ring words: `u32` and `u64` with wrapping arithmetic.
 
+use crate::dense::{DenseConv, PackedMatMul, Visit, Visiting, Whole, run_matmul};
 use crate::dispatch::Kernels;
 use crate::error::KernelError;
-use crate::matmul::{self, PackedMatMul};
 use crate::portable::loops;
 use crate::vector::{Level, Vector};
+use crate::view::{Input, Output};
 use crate::window::{self, Packed};
 
 /// A word that holds elements of Z_2^k for k up to [`Word::BITS`]: `u32` or `u64`. Arithmetic wraps modulo 2^BITS, of
@@ -51,10 +52,30 @@ pub trait Ring: Copy + Default + Send + Sync + 'static {
     /// Wrapping product.
     fn times(self, other: Self) -> Self;
 
+    /// Transposes a block of words whose rows are 64 bytes.
+    fn transpose<L: Level>(block: &mut [Self]);
+
+    /// Does work with the kind of product that suits.
+    fn kind<L: Level, V: Visit<Self>>(visiting: Visiting<V>) -> V::Out;
+
     #[doc(hidden)]
     fn window(kernels: Kernels, packed: &Packed, x: &[Self], y: &mut [Self]) -> Result<(), KernelError>;
     #[doc(hidden)]
-    fn matmul(kernels: Kernels, packed: &PackedMatMul, x: &[Self], y: &mut [Self]) -> Result<(), KernelError>;
+    fn dense(
+        kernels: Kernels,
+        packed: &DenseConv,
+        k: u32,
+        x: Input<'_, Self>,
+        y: Output<'_, Self>,
+    ) -> Result<(), KernelError>;
+    #[doc(hidden)]
+    fn matmul(
+        kernels: Kernels,
+        packed: &PackedMatMul,
+        k: u32,
+        x: Input<'_, Self>,
+        y: Output<'_, Self>,
+    ) -> Result<(), KernelError>;
     #[doc(hidden)]
     fn embed(kernels: Kernels, x: &[i32], out: &mut [Self]);
     #[doc(hidden)]
@@ -70,7 +91,7 @@ pub trait Ring: Copy + Default + Send + Sync + 'static {
 }
 
 macro_rules! ring {
-    ($word:ident, $vector:ident) => {
+    ($word:ident, $vector:ident, $transpose:ident, $kind:item) => {
         impl Ring for $word {
             const ZERO: $word = 0;
 
@@ -111,14 +132,35 @@ macro_rules! ring {
                 window::run(kernels, packed, x, y)
             }
 
+            #[inline(always)]
+            fn transpose<L: Level>(block: &mut [$word]) {
+                if let Some(block) = block.first_chunk_mut() {
+                    L::$transpose(block);
+                }
+            }
+
+            $kind
+
+            #[inline(never)]
+            fn dense(
+                kernels: Kernels,
+                packed: &DenseConv,
+                k: u32,
+                x: Input<'_, $word>,
+                y: Output<'_, $word>,
+            ) -> Result<(), KernelError> {
+                packed.run(kernels, k, x, y)
+            }
+
             #[inline(never)]
             fn matmul(
                 kernels: Kernels,
                 packed: &PackedMatMul,
-                x: &[$word],
-                y: &mut [$word],
+                k: u32,
+                x: Input<'_, $word>,
+                y: Output<'_, $word>,
             ) -> Result<(), KernelError> {
-                matmul::run(kernels, packed, x, y)
+                run_matmul(kernels, packed, k, x, y)
             }
 
             #[inline(never)]
@@ -154,5 +196,29 @@ macro_rules! ring {
     };
 }
 
-ring!(u32, V32);
-ring!(u64, V64);
+ring!(
+    u32,
+    V32,
+    transpose32,
+    #[inline(always)]
+    fn kind<L: Level, V: Visit<u32>>(visiting: Visiting<V>) -> V::Out {
+        match visiting.wide {
+            false => visiting.visit.visit::<L, L::Sum32>(),
+            true => visiting.visit.visit::<L, Whole<u32, true, false>>(),
+        }
+    }
+);
+ring!(
+    u64,
+    V64,
+    transpose64,
+    #[inline(always)]
+    fn kind<L: Level, V: Visit<u64>>(visiting: Visiting<V>) -> V::Out {
+        match (visiting.wide, visiting.k) {
+            (false, ..=52) => visiting.visit.visit::<L, L::Sum52>(),
+            (true, ..=52) => visiting.visit.visit::<L, L::Sum52Wide>(),
+            (false, _) => visiting.visit.visit::<L, L::Sum64>(),
+            (true, _) => visiting.visit.visit::<L, L::Sum64Wide>(),
+        }
+    }
+);

@@ -3,15 +3,15 @@
 
 mod oracle;
 
-use oracle::{Data, all_kernels, narrow};
-use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Kernels, Weights, Word};
+use oracle::{Constant, Data, all_kernels, narrow};
+use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, Kernels, Output, Word};
 use proptest::prelude::*;
 
-fn run_conv<W: Word>(kernels: Kernels, spec: &ConvSpec, x: &[u64], w: &Weights, expected: &[u64]) {
-    let packed = kernels.pack_conv(spec.clone(), w.clone()).unwrap();
+fn run_conv<W: Word>(kernels: Kernels, spec: &ConvSpec, x: &[u64], w: &Constant, expected: &[u64]) {
+    let packed = kernels.pack_conv(spec.clone(), w.view()).unwrap();
     // Garbage in the output must not matter.
     let mut y = vec![W::from_u64(0x5555_5555_5555_5555); expected.len()];
-    kernels.conv(&packed, &narrow::<W>(x), &mut y).unwrap();
+    kernels.conv(&packed, W::BITS, Input::Words(&narrow::<W>(x)), Output::Words(&mut y)).unwrap();
     assert_eq!(y, narrow::<W>(expected), "{kernels:?} {spec:?}");
 }
 
@@ -28,10 +28,10 @@ fn check_conv(spec: &ConvSpec, seed: u64) {
     }
 }
 
-fn run_transpose<W: Word>(kernels: Kernels, spec: &ConvTransposeSpec, x: &[u64], w: &Weights, expected: &[u64]) {
-    let packed = kernels.pack_conv_transpose(spec.clone(), w.clone()).unwrap();
+fn run_transpose<W: Word>(kernels: Kernels, spec: &ConvTransposeSpec, x: &[u64], w: &Constant, expected: &[u64]) {
+    let packed = kernels.pack_conv_transpose(spec.clone(), w.view()).unwrap();
     let mut y = vec![W::from_u64(0x5555_5555_5555_5555); expected.len()];
-    kernels.conv_transpose(&packed, &narrow::<W>(x), &mut y).unwrap();
+    kernels.conv_transpose(&packed, W::BITS, Input::Words(&narrow::<W>(x)), Output::Words(&mut y)).unwrap();
     assert_eq!(y, narrow::<W>(expected), "{kernels:?} {spec:?}");
 }
 

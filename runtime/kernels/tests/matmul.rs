@@ -3,14 +3,14 @@
 
 mod oracle;
 
-use oracle::{Data, all_kernels, narrow};
-use pponnx_kernels::{Kernels, MatMulSpec, Weights, Word};
+use oracle::{Constant, Data, all_kernels, narrow};
+use pponnx_kernels::{Input, Kernels, MatMulSpec, Output, Word};
 use proptest::prelude::*;
 
-fn run<W: Word>(kernels: Kernels, spec: &MatMulSpec, x: &[u64], w: &Weights, expected: &[u64]) {
-    let packed = kernels.pack_matmul(spec.clone(), w.clone()).unwrap();
+fn run<W: Word>(kernels: Kernels, spec: &MatMulSpec, x: &[u64], w: &Constant, expected: &[u64]) {
+    let packed = kernels.pack_matmul(spec.clone(), w.view()).unwrap();
     let mut y = vec![W::from_u64(0x5555_5555_5555_5555); expected.len()];
-    kernels.matmul(&packed, &narrow::<W>(x), &mut y).unwrap();
+    kernels.matmul(&packed, W::BITS, Input::Words(&narrow::<W>(x)), Output::Words(&mut y)).unwrap();
     assert_eq!(y, narrow::<W>(expected), "{kernels:?} {spec:?}");
 }
 

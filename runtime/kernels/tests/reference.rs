@@ -4,8 +4,8 @@
 
 mod oracle;
 
-use oracle::{Data, all_kernels, narrow};
-use pponnx_kernels::{ConvSpec, ConvTransposeSpec, MatMulSpec, Weights};
+use oracle::{Constant, Data, all_kernels, narrow};
+use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, MatMulSpec, Output};
 use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::reference::linear;
 use pponnx_plans::reference::number::{decode_one, encode_one, lift, scan};
@@ -15,12 +15,8 @@ use pponnx_plans::value::{Shape, ValueId};
 use proptest::prelude::*;
 
 /// The result of a map of one operation, on u64 words.
-fn reference(op: MapOp<()>, x: &[u64], x_shape: Vec<usize>, w: &Weights, w_shape: Vec<usize>) -> Tensor<u64> {
-    let weights: Vec<i32> = match w {
-        Weights::I16(w) => w.iter().map(|w| (*w).into()).collect(),
-        Weights::I32(w) => w.clone(),
-    };
-    let weights = Tensor::new(Shape(w_shape), weights).unwrap();
+fn reference(op: MapOp<()>, x: &[u64], x_shape: Vec<usize>, w: &Constant, w_shape: Vec<usize>) -> Tensor<u64> {
+    let weights = Tensor::new(Shape(w_shape), w.numbers.clone()).unwrap();
     let map =
         LinearMap { name: String::new(), inputs: vec![Shape(x_shape.clone())], ops: vec![op], output: ValueId(1) };
     let x = Tensor::new(Shape(x_shape), x.to_vec()).unwrap();
@@ -77,9 +73,9 @@ proptest! {
             let expected = reference(op, &x, x_shape.clone(), &w, w_shape.clone());
             prop_assert_eq!(&expected.shape.0, &join([batch, co * groups], &output));
             for kernels in all_kernels() {
-                let packed = kernels.pack_conv(spec.clone(), w.clone()).unwrap();
+                let packed = kernels.pack_conv(spec.clone(), w.view()).unwrap();
                 let mut y = vec![0u64; expected.data.len()];
-                kernels.conv(&packed, &x, &mut y).unwrap();
+                kernels.conv(&packed, 64, Input::Words(&x), Output::Words(&mut y)).unwrap();
                 prop_assert_eq!(&y, &expected.data);
             }
         }
@@ -111,9 +107,9 @@ proptest! {
             let expected = reference(op, &x, x_shape, &w, w_shape);
             prop_assert_eq!(&expected.shape.0, &join([batch, co * groups], &output));
             for kernels in all_kernels() {
-                let packed = kernels.pack_conv_transpose(spec.clone(), w.clone()).unwrap();
+                let packed = kernels.pack_conv_transpose(spec.clone(), w.view()).unwrap();
                 let mut y = vec![0u64; expected.data.len()];
-                kernels.conv_transpose(&packed, &x, &mut y).unwrap();
+                kernels.conv_transpose(&packed, 64, Input::Words(&x), Output::Words(&mut y)).unwrap();
                 prop_assert_eq!(&y, &expected.data);
             }
         }
@@ -133,9 +129,9 @@ proptest! {
         let op = MapOp::MatMul { x: ValueId(0), w: () };
         let expected = reference(op, &x, vec![batch, rows, k], &w, w_shape);
         for kernels in all_kernels() {
-            let packed = kernels.pack_matmul(spec.clone(), w.clone()).unwrap();
+            let packed = kernels.pack_matmul(spec.clone(), w.view()).unwrap();
             let mut result = vec![0u32; y];
-            kernels.matmul(&packed, &narrow::<u32>(&x), &mut result).unwrap();
+            kernels.matmul(&packed, 32, Input::Words(&narrow::<u32>(&x)), Output::Words(&mut result)).unwrap();
             prop_assert_eq!(&result, &narrow::<u32>(&expected.data));
         }
     }

@@ -1,7 +1,7 @@
 //! Instruction sets are chosen among those there are, and arguments that do not fit are refused, never run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Isa, KernelError, Kernels, MatMulSpec, Weights};
+use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, Isa, KernelError, Kernels, MatMulSpec, Output, Weights};
 
 fn conv() -> ConvSpec {
     ConvSpec {
@@ -45,8 +45,12 @@ fn detection_picks_an_available_instruction_set() {
     }
     assert_eq!(Isa::from_name("AVX2"), None);
     assert_eq!(Kernels::detect().threads(), 1);
-    assert_eq!(Kernels::detect().with_threads(0).threads(), 1);
-    assert_eq!(Kernels::detect().with_threads(7).threads(), 7);
+    assert!(Kernels::detect().with_threads(0).unwrap().threads() >= 1);
+    assert_eq!(Kernels::detect().with_threads(7).unwrap().threads(), 7);
+    assert_eq!(
+        Kernels::detect().with_threads(1_000_000).err(),
+        Some(KernelError::Threads { threads: 1_000_000, most: Kernels::MOST_THREADS })
+    );
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn invalid_convolutions_are_refused() {
     ];
     for (spec, error) in cases {
         assert_eq!(spec.output(), Err(error.clone()), "{spec:?}");
-        assert_eq!(Kernels::detect().pack_conv(spec, Weights::I16(vec![])).err(), Some(error));
+        assert_eq!(Kernels::detect().pack_conv(spec, Weights::I16(&[])).err(), Some(error));
     }
 }
 
@@ -87,7 +91,7 @@ fn invalid_transposed_convolutions_are_refused() {
     ];
     for (spec, error) in cases {
         assert_eq!(spec.output(), Err(error.clone()), "{spec:?}");
-        assert_eq!(Kernels::detect().pack_conv_transpose(spec, Weights::I32(vec![])).err(), Some(error));
+        assert_eq!(Kernels::detect().pack_conv_transpose(spec, Weights::I32(&[])).err(), Some(error));
     }
 }
 
@@ -96,21 +100,33 @@ fn slices_of_wrong_length_are_refused() {
     let kernels = Kernels::detect();
     let length = |what, expected, found| KernelError::Length { what, expected, found };
 
-    assert_eq!(kernels.pack_conv(conv(), Weights::I16(vec![1; 71])).err(), Some(length("weights", 72, 71)));
-    let packed = kernels.pack_conv(conv(), Weights::I16(vec![1; 72])).unwrap();
+    assert_eq!(kernels.pack_conv(conv(), Weights::I16(&[1; 142])).err(), Some(length("weights", 72, 71)));
+    let packed = kernels.pack_conv(conv(), Weights::I16(&[1; 144])).unwrap();
     let mut y = [0u32; 36];
-    assert_eq!(kernels.conv(&packed, &[0u32; 49], &mut y), Err(length("input", 50, 49)));
-    assert_eq!(kernels.conv(&packed, &[0u32; 50], &mut y[1..]), Err(length("output", 36, 35)));
-    assert_eq!(kernels.conv(&packed, &[0u32; 50], &mut y), Ok(()));
+    assert_eq!(
+        kernels.conv(&packed, 32, Input::Words(&[0u32; 49]), Output::Words(&mut y)),
+        Err(length("input", 50, 49))
+    );
+    assert_eq!(
+        kernels.conv(&packed, 32, Input::Words(&[0u32; 50]), Output::Words(&mut y[1..])),
+        Err(length("output", 36, 35))
+    );
+    assert_eq!(kernels.conv(&packed, 32, Input::Words(&[0u32; 50]), Output::Words(&mut y)), Ok(()));
 
-    let packed = kernels.pack_conv_transpose(transpose(), Weights::I32(vec![1; 16])).unwrap();
-    assert_eq!(kernels.conv_transpose(&packed, &[0u64; 7], &mut [0; 24]), Err(length("input", 6, 7)));
+    let packed = kernels.pack_conv_transpose(transpose(), Weights::I32(&[1; 64])).unwrap();
+    assert_eq!(
+        kernels.conv_transpose(&packed, 64, Input::Words(&[0u64; 7]), Output::Words(&mut [0; 24])),
+        Err(length("input", 6, 7))
+    );
 
     let product = MatMulSpec { batch: 2, broadcast: false, rows: 3, n: 4, k: 5 };
     assert_eq!(product.lens(), Ok([30, 40, 24]));
-    assert_eq!(kernels.pack_matmul(product.clone(), Weights::I16(vec![1; 20])).err(), Some(length("weights", 40, 20)));
-    let packed = kernels.pack_matmul(product.clone(), Weights::I16(vec![1; 40])).unwrap();
-    assert_eq!(kernels.matmul(&packed, &[0u64; 30], &mut [0; 25]), Err(length("output", 24, 25)));
+    assert_eq!(kernels.pack_matmul(product.clone(), Weights::I16(&[1; 40])).err(), Some(length("weights", 40, 20)));
+    let packed = kernels.pack_matmul(product.clone(), Weights::I16(&[1; 80])).unwrap();
+    assert_eq!(
+        kernels.matmul(&packed, 64, Input::Words(&[0u64; 30]), Output::Words(&mut [0; 25])),
+        Err(length("output", 24, 25))
+    );
     let none = MatMulSpec { k: 0, ..product };
     assert_eq!(none.lens(), Err(KernelError::Zero { what: "matrix" }));
 
@@ -141,8 +157,8 @@ fn padding_without_end_needs_no_memory() {
         pads_after: vec![0],
         ..conv()
     };
-    let packed = Kernels::detect().pack_conv(spec, Weights::I16(vec![3, 5])).unwrap();
+    let packed = Kernels::detect().pack_conv(spec, Weights::I16(&[3, 0, 5, 0])).unwrap();
     let mut y = [0u32];
-    Kernels::detect().conv(&packed, &[7], &mut y).unwrap();
+    Kernels::detect().conv(&packed, 32, Input::Words(&[7]), Output::Words(&mut y)).unwrap();
     assert_eq!(y, [35]);
 }

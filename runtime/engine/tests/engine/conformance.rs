@@ -177,7 +177,7 @@ fn every_instruction_set_sends_the_same_bytes() {
             let runs: Vec<_> = Kernels::available()
                 .into_iter()
                 .chain([Isa::Portable])
-                .flat_map(|isa| [1, 2].map(|threads| Kernels::with_isa(isa).unwrap().with_threads(threads)))
+                .flat_map(|isa| [1, 2].map(|threads| Kernels::with_isa(isa).unwrap().with_threads(threads).unwrap()))
                 .map(|kernels| {
                     let outcome = Rig::on(&net, "relay", k, kernels).run(4, 4).unwrap();
                     (outcome.outputs, outcome.payloads)

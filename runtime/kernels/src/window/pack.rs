@@ -1,34 +1,53 @@
 //! Weights in the order in which tiles read them.
 
+use crate::dense::DenseConv;
 use crate::dispatch::Kernels;
-use crate::error::{KernelError, length};
+use crate::error::KernelError;
 use crate::spec::{ConvSpec, ConvTransposeSpec, Weights};
+use crate::view::{Input, Output, Source, through_words, width};
 use crate::window::plan::{Plan, Route};
 use crate::word::Word;
+
+/// Weights in memory.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// 16-bit weights.
+    I16(Vec<i16>),
+    /// 32-bit weights.
+    I32(Vec<i32>),
+}
 
 /// A convolution of either kind with its weights.
 #[derive(Clone, Debug)]
 pub struct Packed {
     pub(super) plan: Plan,
-    pub(super) weights: Weights,
+    pub(super) weights: Stored,
 }
 
 impl Packed {
-    fn new(plan: Plan, weights: Weights) -> Result<Packed, KernelError> {
-        let weights = match plan.route {
-            Route::Taps => weights,
-            Route::Positions(channels) => match weights {
-                Weights::I16(w) => Weights::I16(tiles(&plan, channels, &w)?),
-                Weights::I32(w) => Weights::I32(tiles(&plan, channels, &w)?),
-            },
+    fn new(plan: Plan, weights: &Weights<'_>) -> Result<Packed, KernelError> {
+        let weights = match weights {
+            Weights::I16(bytes) => Stored::I16(tiles(&plan, bytes.as_chunks().0, i16::from_le_bytes)?),
+            Weights::I32(bytes) => Stored::I32(tiles(&plan, bytes.as_chunks().0, i32::from_le_bytes)?),
         };
         Ok(Packed { plan, weights })
     }
 }
 
-/// Weights as `[group, tile, section, tap, channel]`; a last tile with fewer channels is filled up with zeros.
-fn tiles<S: Copy + Default>(plan: &Plan, channels: usize, w: &[S]) -> Result<Vec<S>, KernelError> {
+/// Weights as the route reads them: in the order given, or `[group, tile, section, tap, channel]`, where a last tile
+/// with fewer channels is filled up with zeros.
+fn tiles<S: Copy + Default, const B: usize>(
+    plan: &Plan,
+    w: &[[u8; B]],
+    number: impl Fn([u8; B]) -> S,
+) -> Result<Vec<S>, KernelError> {
     let taps: usize = plan.sections.iter().map(|s| s.weights.len()).sum();
+    let Route::Positions(channels) = plan.route else {
+        let mut all = Vec::new();
+        all.try_reserve_exact(w.len()).map_err(|_| KernelError::Memory { bytes: size_of_val(w) })?;
+        all.extend(w.iter().map(|w| number(*w)));
+        return Ok(all);
+    };
     let len = (plan.groups * plan.tiles()).checked_mul(channels * taps);
     let len = len.ok_or(KernelError::TooLarge { what: "weights" })?;
     let mut packed = Vec::new();
@@ -36,7 +55,7 @@ fn tiles<S: Copy + Default>(plan: &Plan, channels: usize, w: &[S]) -> Result<Vec
     for group in w.chunks_exact(plan.out_channels * plan.taps) {
         for tile in group.chunks(channels * plan.taps) {
             for index in plan.sections.iter().flat_map(|s| &s.weights) {
-                let rows = tile.chunks_exact(plan.taps).map(|row| row[*index]);
+                let rows = tile.chunks_exact(plan.taps).map(|row| number(row[*index]));
                 packed.extend(rows.chain(std::iter::repeat(S::default())).take(channels));
             }
         }
@@ -46,7 +65,16 @@ fn tiles<S: Copy + Default>(plan: &Plan, channels: usize, w: &[S]) -> Result<Vec
 
 /// A convolution with its weights, ready to run on any [`Kernels`]. Holds the only copy of the weights it needs.
 #[derive(Clone, Debug)]
-pub struct PackedConv(Packed);
+pub struct PackedConv(Form);
+
+/// How a convolution is evaluated.
+#[derive(Clone, Debug)]
+enum Form {
+    /// With vectors over output channels.
+    Dense(DenseConv),
+    /// With vectors over output positions, or over taps.
+    Window(Packed),
+}
 
 /// A transposed convolution with its weights, ready to run on any [`Kernels`]. Holds the only copy of the weights it
 /// needs.
@@ -57,45 +85,71 @@ impl Kernels {
     /// Prepares a convolution. `weights` are `[out_channels, in_channels / groups, kernel..]`.
     ///
     /// # Errors
-    /// An invalid specification; weights of the wrong length.
-    pub fn pack_conv(self, spec: ConvSpec, weights: Weights) -> Result<PackedConv, KernelError> {
+    /// An invalid specification; weights of the wrong length; no memory for them.
+    pub fn pack_conv(self, spec: ConvSpec, weights: Weights<'_>) -> Result<PackedConv, KernelError> {
         // First the length: with it, the number of taps is no larger than what the caller has in memory.
-        length("weights", spec.weights_len()?, weights.len())?;
-        Ok(PackedConv(Packed::new(Plan::conv(&spec)?, weights)?))
+        weights.check(spec.weights_len()?)?;
+        if let Some(dense) = DenseConv::new(self, &spec, &weights)? {
+            return Ok(PackedConv(Form::Dense(dense)));
+        }
+        Ok(PackedConv(Form::Window(Packed::new(Plan::conv(&spec)?, &weights)?)))
     }
 
     /// Prepares a transposed convolution. `weights` are `[out_channels, in_channels / groups, kernel..]`.
     ///
     /// # Errors
-    /// An invalid specification; weights of the wrong length.
+    /// An invalid specification; weights of the wrong length; no memory for them.
     pub fn pack_conv_transpose(
         self,
         spec: ConvTransposeSpec,
-        weights: Weights,
+        weights: Weights<'_>,
     ) -> Result<PackedConvTranspose, KernelError> {
-        length("weights", spec.weights_len()?, weights.len())?;
-        Ok(PackedConvTranspose(Packed::new(Plan::transpose(&spec)?, weights)?))
+        weights.check(spec.weights_len()?)?;
+        Ok(PackedConvTranspose(Packed::new(Plan::transpose(&spec)?, &weights)?))
     }
 
-    /// Overwrites `y` with the convolution of `x`, modulo 2^BITS of the word. Layouts as in [`ConvSpec`].
+    /// The convolution of `x` over the ring of width `ring`, in layouts as in [`ConvSpec`].
     ///
     /// # Errors
-    /// Slices of the wrong length; no memory for the padded input of a group.
-    pub fn conv<W: Word>(self, packed: &PackedConv, x: &[W], y: &mut [W]) -> Result<(), KernelError> {
-        W::window(self, &packed.0, x, y)
+    /// A width beyond the word; input or output of the wrong length; no memory for scratch space.
+    pub fn conv<W: Word>(
+        self,
+        packed: &PackedConv,
+        ring: u32,
+        x: Input<'_, W>,
+        y: Output<'_, W>,
+    ) -> Result<(), KernelError> {
+        width::<W>(ring)?;
+        match &packed.0 {
+            Form::Dense(dense) => W::dense(self, dense, ring, x, y),
+            Form::Window(window) => self.window(window, ring, x, y),
+        }
     }
 
-    /// Overwrites `y` with the transposed convolution of `x`, modulo 2^BITS of the word. Layouts as in
-    /// [`ConvTransposeSpec`].
+    /// The transposed convolution of `x` over the ring of width `ring`, in layouts as in [`ConvTransposeSpec`].
     ///
     /// # Errors
-    /// Slices of the wrong length; no memory for the padded input of a group.
+    /// A width beyond the word; input or output of the wrong length; no memory for scratch space.
     pub fn conv_transpose<W: Word>(
         self,
         packed: &PackedConvTranspose,
-        x: &[W],
-        y: &mut [W],
+        ring: u32,
+        x: Input<'_, W>,
+        y: Output<'_, W>,
     ) -> Result<(), KernelError> {
-        W::window(self, &packed.0, x, y)
+        width::<W>(ring)?;
+        self.window(&packed.0, ring, x, y)
+    }
+
+    fn window<W: Word>(
+        self,
+        packed: &Packed,
+        ring: u32,
+        x: Input<'_, W>,
+        mut y: Output<'_, W>,
+    ) -> Result<(), KernelError> {
+        let n = packed.plan.input_len();
+        let x = Source::new(x, ring, n)?.words(n)?;
+        through_words(&mut y, ring, packed.plan.output_len(), |y| W::window(self, packed, &x, y))
     }
 }

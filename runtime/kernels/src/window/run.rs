@@ -5,9 +5,8 @@ use std::ops::Range;
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, filled, length};
 use crate::portable::{dot, tile};
-use crate::spec::Weights;
 use crate::vector::{Level, MAX_LANES, MAX_VECTORS, Task, Vector, Weight};
-use crate::window::pack::Packed;
+use crate::window::pack::{Packed, Stored};
 use crate::window::plan::{Plan, Route, Section};
 use crate::window::stage::stage;
 use crate::word::Ring;
@@ -151,10 +150,10 @@ fn blocks(plan: &Plan, section: &Section, block: usize) -> impl Iterator<Item = 
 
 /// Weights from `at` on as words.
 #[inline(always)]
-fn widen<W: Ring>(weights: &Weights, at: usize, panel: &mut [W]) {
+fn widen<W: Ring>(weights: &Stored, at: usize, panel: &mut [W]) {
     match weights {
-        Weights::I16(w) => panel.iter_mut().zip(&w[at..]).for_each(|(p, w)| *p = w.word()),
-        Weights::I32(w) => panel.iter_mut().zip(&w[at..]).for_each(|(p, w)| *p = w.word()),
+        Stored::I16(w) => panel.iter_mut().zip(&w[at..]).for_each(|(p, w)| *p = w.word()),
+        Stored::I32(w) => panel.iter_mut().zip(&w[at..]).for_each(|(p, w)| *p = w.word()),
     }
 }
 
@@ -213,10 +212,10 @@ fn by_taps<L: Level, W: Ring>(
     let first = group * plan.out_channels + range.start % plan.tiles() * 4;
     let mut columns = filled(W::ZERO, outputs * channels)?;
     match &packed.weights {
-        Weights::I16(w) => {
+        Stored::I16(w) => {
             dot::product::<L, W, i16>(taps, &rows, &w[first * taps..][..channels * taps], &mut columns, channels)
         }
-        Weights::I32(w) => {
+        Stored::I32(w) => {
             dot::product::<L, W, i32>(taps, &rows, &w[first * taps..][..channels * taps], &mut columns, channels)
         }
     }

@@ -3,10 +3,35 @@
 
 use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Isa, Kernels, MatMulSpec, Weights, Word};
 
+/// Weights as numbers, and as the bytes that are packed.
+#[derive(Clone)]
+pub struct Constant {
+    pub numbers: Vec<i32>,
+    bytes: Vec<u8>,
+    wide: bool,
+}
+
+impl Constant {
+    pub fn i16s(w: Vec<i16>) -> Constant {
+        // One byte in front, so that nothing is aligned.
+        let bytes = [0].into_iter().chain(w.iter().flat_map(|w| w.to_le_bytes())).collect();
+        Constant { numbers: w.into_iter().map(i32::from).collect(), bytes, wide: false }
+    }
+
+    pub fn i32s(numbers: Vec<i32>) -> Constant {
+        let bytes = [0].into_iter().chain(numbers.iter().flat_map(|w| w.to_le_bytes())).collect();
+        Constant { numbers, bytes, wide: true }
+    }
+
+    pub fn view(&self) -> Weights<'_> {
+        if self.wide { Weights::I32(&self.bytes[1..]) } else { Weights::I16(&self.bytes[1..]) }
+    }
+}
+
 /// Kernels of every instruction set of this processor, on one thread and on three.
 pub fn all_kernels() -> Vec<Kernels> {
     let one = |isa| Kernels::with_isa(isa).unwrap();
-    Kernels::available().into_iter().flat_map(|isa: Isa| [one(isa), one(isa).with_threads(3)]).collect()
+    Kernels::available().into_iter().flat_map(|isa: Isa| [one(isa), one(isa).with_threads(3).unwrap()]).collect()
 }
 
 /// A generator of test data: SplitMix64.
@@ -33,23 +58,23 @@ impl Data {
     }
 
     /// Weights with both extremes among them.
-    pub fn i16s(&mut self, n: usize) -> Weights {
+    pub fn i16s(&mut self, n: usize) -> Constant {
         let weight = |v: u64| match v % 8 {
             0 => i16::MIN,
             1 => i16::MAX,
             _ => (v >> 20) as i16,
         };
-        Weights::I16((0..n).map(|_| weight(self.next())).collect())
+        Constant::i16s((0..n).map(|_| weight(self.next())).collect())
     }
 
     /// Weights with both extremes among them.
-    pub fn i32s(&mut self, n: usize) -> Weights {
+    pub fn i32s(&mut self, n: usize) -> Constant {
         let weight = |v: u64| match v % 8 {
             0 => i32::MIN,
             1 => i32::MAX,
             _ => (v >> 20) as i32,
         };
-        Weights::I32((0..n).map(|_| weight(self.next())).collect())
+        Constant::i32s((0..n).map(|_| weight(self.next())).collect())
     }
 }
 
@@ -58,11 +83,8 @@ pub fn narrow<W: Word>(x: &[u64]) -> Vec<W> {
     x.iter().map(|v| W::from_u64(*v)).collect()
 }
 
-fn widened(weights: &Weights) -> Vec<u64> {
-    match weights {
-        Weights::I16(w) => w.iter().map(|w| i64::from(*w) as u64).collect(),
-        Weights::I32(w) => w.iter().map(|w| i64::from(*w) as u64).collect(),
-    }
+fn widened(weights: &Constant) -> Vec<u64> {
+    weights.numbers.iter().map(|w| i64::from(*w) as u64).collect()
 }
 
 /// All index tuples below `sizes`, the last index fastest.
@@ -124,19 +146,19 @@ fn sum(sizes: [usize; 4], meetings: &Meetings, [inputs, taps]: [usize; 2], x: &[
     y
 }
 
-pub fn conv(s: &ConvSpec, x: &[u64], weights: &Weights) -> Vec<u64> {
+pub fn conv(s: &ConvSpec, x: &[u64], weights: &Constant) -> Vec<u64> {
     let sizes = [s.batch, s.in_channels, s.out_channels, s.groups];
     let channel = [s.input.iter().product(), s.kernel.iter().product()];
     sum(sizes, &conv_meetings(s), channel, x, &widened(weights))
 }
 
-pub fn conv_transpose(s: &ConvTransposeSpec, x: &[u64], weights: &Weights) -> Vec<u64> {
+pub fn conv_transpose(s: &ConvTransposeSpec, x: &[u64], weights: &Constant) -> Vec<u64> {
     let sizes = [s.batch, s.in_channels, s.out_channels, s.groups];
     let channel = [s.input.iter().product(), s.kernel.iter().product()];
     sum(sizes, &transpose_meetings(s), channel, x, &widened(weights))
 }
 
-pub fn matmul(s: &MatMulSpec, x: &[u64], weights: &Weights) -> Vec<u64> {
+pub fn matmul(s: &MatMulSpec, x: &[u64], weights: &Constant) -> Vec<u64> {
     let w = widened(weights);
     let mut y = Vec::new();
     for (b, m, n) in indices(&[s.batch, s.rows, s.n]).iter().map(|i| (i[0], i[1], i[2])) {

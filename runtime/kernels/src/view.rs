@@ -1,0 +1,300 @@
+//! What operations read and write: words, or payloads as they are on the wire.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use crate::bits::packed_len;
+use crate::error::{KernelError, filled, length};
+use crate::word::{Ring, Word};
+
+/// Activations of an operation over a ring of width `k`.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a, W> {
+    /// Words; their bits from `k` on are ignored.
+    Words(&'a [W]),
+    /// A payload: `k` bits an element, little-endian, the first element in the lowest bits. It needs no alignment.
+    Packed(&'a [u8]),
+}
+
+/// Where the result of an operation over a ring of width `k` goes. All of it is overwritten.
+#[derive(Debug)]
+pub enum Output<'a, W> {
+    /// Words; their bits from `k` on mean nothing.
+    Words(&'a mut [W]),
+    /// A payload of `k` bits an element: the result minus the correction, itself a payload, if there is one.
+    Answer {
+        /// What is subtracted.
+        correction: Option<&'a [u8]>,
+        /// The packed difference.
+        bytes: &'a mut [u8],
+    },
+}
+
+/// `Err` unless `1 <= k <= W::BITS`.
+pub(crate) fn width<W: Word>(k: u32) -> Result<(), KernelError> {
+    if (1..=W::BITS).contains(&k) { Ok(()) } else { Err(KernelError::Width { k, bits: W::BITS }) }
+}
+
+/// A payload of `n` elements with nothing behind the last of them.
+fn payload(what: &'static str, bytes: &[u8], n: usize, k: u32) -> Result<(), KernelError> {
+    length(what, packed_len(n, k).ok_or(KernelError::TooLarge { what })?, bytes.len())?;
+    let used = (n as u128 * u128::from(k) % 8) as u32;
+    match bytes.last() {
+        Some(last) if used > 0 && last >> used != 0 => Err(KernelError::PaddingBits),
+        _ => Ok(()),
+    }
+}
+
+/// A validated input.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a, W> {
+    input: Input<'a, W>,
+    k: u32,
+}
+
+impl<'a, W: Ring> Source<'a, W> {
+    /// Checks that there are `n` elements.
+    pub fn new(input: Input<'a, W>, k: u32, n: usize) -> Result<Source<'a, W>, KernelError> {
+        match input {
+            Input::Words(words) => length("input", n, words.len())?,
+            Input::Packed(bytes) => payload("input", bytes, n, k)?,
+        }
+        Ok(Source { input, k })
+    }
+
+    /// Elements from `at` on.
+    #[inline(always)]
+    pub fn read(&self, at: usize, to: &mut [W]) {
+        match self.input {
+            Input::Words(words) => to.copy_from_slice(&words[at..][..to.len()]),
+            Input::Packed(bytes) => read(bytes, self.k, at, to),
+        }
+    }
+
+    /// All elements as words.
+    pub fn words(&self, n: usize) -> Result<Cow<'a, [W]>, KernelError> {
+        match self.input {
+            Input::Words(words) => Ok(Cow::Borrowed(words)),
+            Input::Packed(bytes) => {
+                let mut words = filled(W::ZERO, n)?;
+                read(bytes, self.k, 0, &mut words);
+                Ok(Cow::Owned(words))
+            }
+        }
+    }
+}
+
+/// A validated output, to be written by several threads.
+#[derive(Clone, Copy)]
+pub(crate) struct Sink<'a, W> {
+    to: Target<'a, W>,
+    len: usize,
+    k: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Target<'a, W> {
+    Words(*mut W),
+    Answer { correction: Option<&'a [u8]>, bytes: *mut u8, len: usize, life: PhantomData<&'a mut [u8]> },
+}
+
+// SAFETY: `write`, the only access, demands that no two threads write the same bytes.
+unsafe impl<W: Send> Send for Sink<'_, W> {}
+// SAFETY: as above.
+unsafe impl<W: Send> Sync for Sink<'_, W> {}
+
+impl<'a, W: Ring> Sink<'a, W> {
+    /// Checks that there is room for `n` elements.
+    pub fn new(output: &'a mut Output<'_, W>, k: u32, n: usize) -> Result<Sink<'a, W>, KernelError> {
+        let to = match output {
+            Output::Words(words) => {
+                length("output", n, words.len())?;
+                Target::Words(words.as_mut_ptr())
+            }
+            Output::Answer { correction, bytes } => {
+                length("output", packed_len(n, k).ok_or(KernelError::TooLarge { what: "output" })?, bytes.len())?;
+                if let Some(correction) = correction {
+                    payload("correction", correction, n, k)?;
+                }
+                Target::Answer {
+                    correction: *correction,
+                    bytes: bytes.as_mut_ptr(),
+                    len: bytes.len(),
+                    life: PhantomData,
+                }
+            }
+        };
+        Ok(Sink { to, len: n, k })
+    }
+
+    /// Whether runs of elements that begin and end at multiples of `step` share no byte with their neighbours.
+    pub fn splits_at(&self, step: usize) -> bool {
+        match self.to {
+            Target::Words(_) => true,
+            Target::Answer { .. } => (step as u128 * u128::from(self.k)).is_multiple_of(8),
+        }
+    }
+
+    /// Writes elements from `at` on.
+    ///
+    /// # Safety
+    /// `at` and the end of `row` (unless it is the end of the output) are multiples of a step that the output
+    /// [`splits_at`](Sink::splits_at), and no other thread writes any of these elements at the same time.
+    #[inline(always)]
+    pub unsafe fn write(&self, at: usize, row: &[W]) {
+        assert!(at <= self.len && row.len() <= self.len - at, "a row outside the output");
+        match self.to {
+            // SAFETY: inside the output by the assertion, and no one else's by the contract.
+            Target::Words(words) => unsafe {
+                std::slice::from_raw_parts_mut(words.add(at), row.len()).copy_from_slice(row);
+            },
+            Target::Answer { correction, bytes, len, .. } => {
+                let first = (at as u128 * u128::from(self.k) / 8) as usize;
+                let last = packed_len(at + row.len(), self.k).unwrap_or(len);
+                debug_assert!(last <= len);
+                // SAFETY: whole elements inside the payload, and whole bytes, both by the contract.
+                let to = unsafe { std::slice::from_raw_parts_mut(bytes.add(first), last - first) };
+                answer(row, correction.map(|c| &c[first..last]), self.k, to);
+            }
+        }
+    }
+}
+
+/// Runs `fill` on words and writes them to an output of any kind.
+pub(crate) fn through_words<W: Ring>(
+    output: &mut Output<'_, W>,
+    k: u32,
+    n: usize,
+    fill: impl FnOnce(&mut [W]) -> Result<(), KernelError>,
+) -> Result<(), KernelError> {
+    let sink = Sink::new(output, k, n)?;
+    if let Target::Words(words) = sink.to {
+        // SAFETY: the output borrows `n` words for as long as the sink lives, and this is its only use.
+        return fill(unsafe { std::slice::from_raw_parts_mut(words, n) });
+    }
+    let mut words = filled(W::ZERO, n)?;
+    fill(&mut words)?;
+    // SAFETY: the whole output, by the only thread.
+    unsafe { sink.write(0, &words) };
+    Ok(())
+}
+
+/// Elements `at ..` of a payload.
+#[inline(always)]
+fn read<W: Ring>(bytes: &[u8], k: u32, at: usize, to: &mut [W]) {
+    match k {
+        32 => {
+            let from = &bytes[at * 4..][..to.len() * 4];
+            to.iter_mut()
+                .zip(from.as_chunks::<4>().0)
+                .for_each(|(t, b)| *t = W::from_u64(u32::from_le_bytes(*b).into()));
+        }
+        40 => {
+            // Eight bytes at a time where the three behind an element are there.
+            let whole = to.len().min((bytes.len() - at * 5).saturating_sub(3) / 5);
+            let from = &bytes[at * 5..];
+            for (i, t) in to[..whole].iter_mut().enumerate() {
+                *t = W::from_u64(eight(&from[i * 5..]) & (u64::MAX >> 24));
+            }
+            for (i, t) in to.iter_mut().enumerate().skip(whole) {
+                *t = W::from_u64(up_to_eight(&from[i * 5..][..5]));
+            }
+        }
+        _ => {
+            let mask = u64::MAX >> (64 - k);
+            for (i, t) in to.iter_mut().enumerate() {
+                let bit = (at + i) as u128 * u128::from(k);
+                let (byte, shift) = ((bit / 8) as usize, (bit % 8) as u32);
+                let from = &bytes[byte..];
+                let low = if from.len() >= 8 { eight(from) } else { up_to_eight(from) };
+                let high = match from.get(8) {
+                    Some(b) if shift > 0 => u64::from(*b) << (64 - shift),
+                    _ => 0,
+                };
+                *t = W::from_u64((low >> shift | high) & mask);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn eight(from: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&from[..8]);
+    u64::from_le_bytes(word)
+}
+
+#[inline(always)]
+fn up_to_eight(from: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..from.len()].copy_from_slice(from);
+    u64::from_le_bytes(word)
+}
+
+/// Packs `row - correction`; `to` and the correction hold exactly these elements.
+#[inline(always)]
+fn answer<W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) {
+    match k {
+        32 => bytes::<W, 4>(row, correction, to),
+        40 => bytes::<W, 5>(row, correction, to),
+        52 => {
+            let pairs = row.len() / 2;
+            let (pair_rows, rest) = row.as_chunks::<2>();
+            for (i, [a, b]) in pair_rows.iter().enumerate() {
+                let (mut a, mut b) = (a.to_u64(), b.to_u64());
+                if let Some(c) = correction {
+                    let c = &c[i * 13..][..13];
+                    a = a.wrapping_sub(eight(c));
+                    b = b.wrapping_sub(eight(&c[5..]) >> 12);
+                }
+                let (a, b) = (a & (u64::MAX >> 12), b & (u64::MAX >> 12));
+                let to = &mut to[i * 13..][..13];
+                to[..8].copy_from_slice(&(a | b << 52).to_le_bytes());
+                to[8..].copy_from_slice(&(b >> 12).to_le_bytes()[..5]);
+            }
+            let at = pairs * 13;
+            any(rest, correction.map(|c| &c[at..]), k, &mut to[at..]);
+        }
+        _ => any(row, correction, k, to),
+    }
+}
+
+/// Elements of `B` whole bytes.
+#[inline(always)]
+fn bytes<W: Ring, const B: usize>(row: &[W], correction: Option<&[u8]>, to: &mut [u8]) {
+    let to = to.as_chunks_mut::<B>().0.iter_mut();
+    match correction {
+        Some(c) => {
+            for ((to, v), c) in to.zip(row).zip(c.as_chunks::<B>().0) {
+                let mut word = [0; 8];
+                word[..B].copy_from_slice(c);
+                let v = v.minus(W::from_u64(u64::from_le_bytes(word)));
+                to.copy_from_slice(&v.to_u64().to_le_bytes()[..B]);
+            }
+        }
+        None => to.zip(row).for_each(|(to, v)| to.copy_from_slice(&v.to_u64().to_le_bytes()[..B])),
+    }
+}
+
+/// Elements of any width. Bits collect in `waiting`, fewer than 8 of them between elements.
+fn any<W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) {
+    let mask = u64::MAX >> (64 - k);
+    let (mut waiting, mut bits) = (0u128, 0u32);
+    let mut to = to.iter_mut();
+    for (i, v) in row.iter().enumerate() {
+        let mut v = *v;
+        if let Some(c) = correction {
+            let mut subtrahend = [W::ZERO];
+            read(c, k, i, &mut subtrahend);
+            v = v.minus(subtrahend[0]);
+        }
+        waiting |= u128::from(v.to_u64() & mask) << bits;
+        bits += k;
+        while bits >= 8 {
+            to.by_ref().take(1).for_each(|b| *b = waiting as u8);
+            waiting >>= 8;
+            bits -= 8;
+        }
+    }
+    to.take(bits.div_ceil(8) as usize).for_each(|b| *b = waiting as u8);
+}
