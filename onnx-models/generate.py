@@ -352,6 +352,23 @@ def alexnet():
     return b, b.gemm(x, 1000), photograph("alexnet")
 
 
+def alexnet_lrn():
+    """The AlexNet of 2012 as one network: grouped convolutions and local response normalisation."""
+    b = Builder("alexnet_lrn", (1, 3, 227, 227))
+
+    def norm(x):
+        return b.node("LRN", [x], x.shape, x.moment, kept=x.kept, size=5, alpha=1e-4, beta=0.75, bias=1.0)
+
+    x = b.pool(norm(b.relu(b.conv(b.input, 96, 11, stride=4))), "MaxPool", 3, 2)
+    x = b.pool(norm(b.relu(b.conv(x, 256, 5, pad=2, group=2))), "MaxPool", 3, 2)
+    for channels, group in ((384, 1), (384, 2), (256, 2)):
+        x = b.relu(b.conv(x, channels, 3, pad=1, group=group))
+    x = b.flatten(b.pool(x, "MaxPool", 3, 2))
+    for features in (4096, 4096):
+        x = b.relu(b.gemm(x, features))
+    return b, b.gemm(x, 1000), photograph("alexnet_lrn", 227)
+
+
 def vgg16():
     """VGG-16 without batch normalisation."""
     b = Builder("vgg16", (1, 3, 224, 224))
@@ -548,7 +565,7 @@ def transformer(layers=3, width=128, heads=4, length=32):
     return b, x, rng.standard_normal((1, length, width), dtype=np.float32)
 
 
-NETWORKS = {f.__name__: f for f in (alexnet, vgg16, resnet18, resnet50, squeezenet, mobilenetv2,
+NETWORKS = {f.__name__: f for f in (alexnet, alexnet_lrn, vgg16, resnet18, resnet50, squeezenet, mobilenetv2,
                                     facenet, transformer)}
 
 

@@ -49,12 +49,14 @@ pub enum Command {
     Keygen(Keygen),
     /// Run one edge
     Serve(Serve),
-    /// Run one inference on the device
+    /// Run inference on the device
     Run(Run),
     /// Compile, run over local edges with TLS, and compare with plaintext
     Verify(Verify),
     /// Show the whole job on a bundled network: three processes, a real digit, a picture of what each party saw
     Demo(Demo),
+    /// Measure: a model beside plaintext, the kernels, or one edge under many devices
+    Bench(crate::bench::args::Bench),
 }
 
 /// Who corrects, and where the correction waits.
@@ -123,6 +125,32 @@ impl Precision {
     }
 }
 
+/// How masks are made from keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// ChaCha with 20 rounds: the widest margin, on any processor
+    #[default]
+    #[value(name = "chacha20")]
+    ChaCha20,
+    /// ChaCha with 12 rounds: faster, on any processor
+    #[value(name = "chacha12")]
+    ChaCha12,
+    /// AES-128 in counter mode: fastest, where device, owner and edge B have AES instructions
+    #[value(name = "aes128-ctr")]
+    Aes128Ctr,
+}
+
+impl Suite {
+    /// The name used in plans and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::ChaCha20 => "chacha20",
+            Suite::ChaCha12 => "chacha12",
+            Suite::Aes128Ctr => "aes128-ctr",
+        }
+    }
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug, Args)]
 pub struct ModelOptions {
@@ -132,6 +160,9 @@ pub struct ModelOptions {
     /// Precision
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
+    /// Mask stream
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Suite,
     /// Shape of an input whose axes the model leaves open; may be repeated
     #[arg(long = "shape", value_name = "NAME=1x3x224x224", value_parser = parse_shape)]
     pub shapes: Vec<(String, Vec<usize>)>,
@@ -304,6 +335,12 @@ pub struct Serve {
     /// End when stdin is closed: a parent process that dies takes the edge with it
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
+    /// Threads of a kernel
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Write what each request cost edge A to this file at the end, for `pponnx bench`
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub costs: Option<PathBuf>,
     /// For demonstrations: append every tensor received from devices to this file (masked numbers, nothing secret)
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -318,7 +355,8 @@ a missing leading axis of size 1 is added. Pictures are resized to the network's
 Examples:
   pponnx run -c device/device.toml --input x.npy
   pponnx run -c device/device.toml --input cat.jpg --labels imagenet.txt
-  pponnx run -c device/device.toml --input tokens=t.npy --input mask=m.npy --output y.npz")]
+  pponnx run -c device/device.toml --input tokens=t.npy --input mask=m.npy --output y.npz
+  pponnx run -c device/device.toml --input many.npy --batch --concurrency 8 --output y.npz")]
 pub struct Run {
     /// The device's configuration
     #[arg(short, long, value_name = "FILE")]
@@ -326,6 +364,15 @@ pub struct Run {
     /// Input file; NAME=FILE and repeated where the network has several inputs
     #[arg(short, long = "input", value_name = "[NAME=]FILE", required = true, value_parser = parse_input)]
     pub inputs: Vec<InputFile>,
+    /// Every row of the inputs (index along their first axis) is a request of its own; outputs become rows again
+    #[arg(long)]
+    pub batch: bool,
+    /// Make every request so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub repeat: u32,
+    /// Requests in flight at once; the edges may allow fewer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
     /// Write the outputs here: .npz (keys are output names), or .npy if there is one
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -406,6 +453,9 @@ pub struct Demo {
     /// Precision
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
+    /// Mask stream
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Suite,
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {

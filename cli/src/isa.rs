@@ -11,19 +11,20 @@ pub const VARIABLE: &str = "PPONNX_ISA";
 /// The kernels that `PPONNX_ISA` names, else the fastest of this processor.
 pub fn kernels() -> Outcome<Kernels> {
     match std::env::var(VARIABLE) {
-        Ok(name) => choose(&name),
+        Ok(name) => choose(VARIABLE, &name),
         Err(std::env::VarError::NotPresent) => Ok(Kernels::detect()),
-        Err(std::env::VarError::NotUnicode(name)) => choose(&name.to_string_lossy()),
+        Err(std::env::VarError::NotUnicode(name)) => choose(VARIABLE, &name.to_string_lossy()),
     }
 }
 
-fn choose(name: &str) -> Outcome<Kernels> {
+/// The kernels of this name, which was given by way of `source`.
+pub fn choose(source: &str, name: &str) -> Outcome<Kernels> {
     let here = Kernels::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
     let refuse = |what: String| {
         Box::new(Failure::new(Exit::Usage, "pponnx::usage::isa", what).help(format!("this processor has {here}")))
     };
-    let isa = Isa::from_name(name).ok_or_else(|| refuse(format!("{VARIABLE}=`{name}` names no instruction set")))?;
-    Kernels::with_isa(isa).ok_or_else(|| refuse(format!("{VARIABLE}={name}: this processor lacks it")))
+    let isa = Isa::from_name(name).ok_or_else(|| refuse(format!("{source}=`{name}` names no instruction set")))?;
+    Kernels::with_isa(isa).ok_or_else(|| refuse(format!("{source}={name}: this processor lacks it")))
 }
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused() {
-        assert_eq!(choose("portable").unwrap().isa(), Isa::Portable);
-        assert_eq!(choose("sse9").unwrap_err().exit, Exit::Usage);
+        assert_eq!(choose(VARIABLE, "portable").unwrap().isa(), Isa::Portable);
+        assert_eq!(choose(VARIABLE, "sse9").unwrap_err().exit, Exit::Usage);
     }
 }

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod batch;
+pub mod bench;
 pub mod cluster;
 pub mod cmd;
 pub mod compare;
@@ -81,6 +83,7 @@ fn dispatch(console: &Console, command: &Command) -> Outcome<serde_json::Value> 
         Command::Run(args) => cmd::run::run(console, args),
         Command::Verify(args) => cmd::verify::run(console, args),
         Command::Demo(args) => cmd::demo::run(console, args),
+        Command::Bench(args) => cmd::bench::run(console, args),
     }
 }
 

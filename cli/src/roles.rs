@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pponnx_engine::{CheckMaterial, LoadedPlan};
 use pponnx_kernels::Kernels;
 use pponnx_keys::atomic::readable_by_others;
+use pponnx_keys::ledger::MAX_BLOCK;
 use pponnx_keys::{CheckData, KeyFile, Ledger, Marks, PairStore};
 use pponnx_net::{Identity, Pin};
 use pponnx_node::device::system_nonce;
@@ -23,7 +24,7 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::{engine_failure, identity_failure, node_failure, store_failure};
-use crate::plan::read_plan;
+use crate::plan::{check_memory, read_plan};
 
 /// A TLS identity from its file.
 pub fn read_identity(console: &Console, path: &Path) -> Outcome<Identity> {
@@ -48,15 +49,17 @@ fn address(peer: &Peer, instead: Option<&String>) -> EdgeAddress {
     EdgeAddress { address: instead.unwrap_or(&peer.address).clone(), pin: Pin(peer.pin.0) }
 }
 
-/// A device's settings, and the bundle it runs. Addresses given here win over those of the file.
+/// A device's settings for so many requests, and the bundle it runs. Addresses given here win over those of the file.
 pub fn device(
     console: &Console,
     config: &DeviceConfig,
     kernels: Kernels,
+    requests: usize,
     edge_a: Option<&String>,
     edge_b: Option<&String>,
 ) -> Outcome<(DeviceSettings, Arc<ValidBundle>)> {
     let plan = read_plan(&config.plan, Role::Device)?;
+    check_memory([(config.plan.as_path(), &plan)], config.limits.max_memory_mb)?;
     let digest = *plan.bundle.digest();
     warn_if_open(console, &config.key);
     let key = KeyFile::read(&config.key).map_err(store_failure)?;
@@ -69,8 +72,9 @@ pub fn device(
     let ledger = config.ledger.as_deref().map(|p| Ledger::open(p, &id, &digest)).transpose();
     let mut ledger = ledger.map_err(store_failure)?;
     if let Some(ledger) = &mut ledger {
-        // This process makes one request: a larger block would burn the rest of it.
-        ledger.set_block(1).map_err(|e| node_failure(e.into()))?;
+        // A block larger than what this process asks for would burn the rest of it.
+        let block = (requests as u64).clamp(1, MAX_BLOCK);
+        ledger.set_block(block).map_err(|e| node_failure(e.into()))?;
     }
     let loaded = LoadedPlan::load(Arc::clone(&plan.bundle), Role::Device, &plan.constants, kernels);
     let settings = DeviceSettings {
@@ -106,9 +110,11 @@ pub fn edge(
     };
     let devices: Vec<PeerEntry> =
         config.devices.iter().map(|d| PeerEntry { device: d.id, pin: Pin(d.pin.0) }).collect();
+    let read = config.plans.iter().map(|served| read_plan(&served.file, role)).collect::<Outcome<Vec<_>>>()?;
+    let files = config.plans.iter().map(|served| served.file.as_path());
+    check_memory(files.zip(&read), config.limits.max_memory_mb)?;
     let mut plans = Vec::new();
-    for served in &config.plans {
-        let plan = read_plan(&served.file, role)?;
+    for (served, plan) in config.plans.iter().zip(read) {
         let digest = *plan.bundle.digest();
         if plan.bundle.header.scheme == "plain" {
             console.warn(crate::cmd::compile::PLAIN_BANNER);
@@ -146,6 +152,7 @@ pub fn edge(
         limits: Limits {
             connections: config.limits.max_connections,
             sessions: config.limits.max_sessions,
+            in_flight: config.limits.max_in_flight,
             prefetch: u64::from(config.prefetch),
             handshake: config.connect_timeout,
             wait: config.reply_timeout,

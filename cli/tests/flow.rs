@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use pponnx_plans::file;
+use pponnx_plans::value::{Role, Shape, ValueType};
 use serde_json::Value;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../onnx-models/digits");
@@ -125,6 +127,56 @@ fn three_folders_copied_elsewhere_work_together() {
 }
 
 #[test]
+fn a_batch_gives_the_rows_that_single_runs_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    compile(&out, &[]);
+    let edge_a = Edge::start(out.join("edge-a/edge.toml"), &[]);
+    let edge_b = Edge::start(out.join("edge-b/edge.toml"), &["--edge-a", &edge_a.address]);
+    let rows = dir.path().join("rows.npy");
+    let one: ndarray::ArrayD<f32> = ndarray_npy::read_npy(digits("input.npy")).unwrap();
+    let scaled = |i: usize| one.mapv(|v| v * (1.0 - i as f32 / 8.0));
+    let many: Vec<_> = (0..6).map(scaled).collect();
+    let views: Vec<_> = many.iter().map(|x| x.view()).collect();
+    ndarray_npy::write_npy(&rows, &ndarray::stack(ndarray::Axis(0), &views).unwrap()).unwrap();
+    let config = out.join("device/device.toml");
+    let at = ["--edge-a", &edge_a.address, "--edge-b", &edge_b.address];
+    let run = |more: &[&str]| json(&[&["run", "-c", config.to_str().unwrap()], more, &at].concat());
+
+    let y = dir.path().join("y.npy");
+    let batch = ["--input", rows.to_str().unwrap(), "--batch", "--output", y.to_str().unwrap()];
+    let (code, value) = run(&[&batch[..], &["--concurrency", "4"]].concat());
+    assert_eq!(code, 0, "{value}");
+    let requests = value["requests"].as_array().unwrap();
+    let numbers: Vec<_> = requests.iter().map(|r| r["request"].as_u64().unwrap()).collect();
+    assert_eq!((numbers.len(), value["concurrency"].as_u64()), (6, Some(4)), "{value}");
+    assert!((0..6).all(|n| numbers.contains(&n)), "{numbers:?}");
+    assert!(requests.iter().all(|r| r["wall_ms"].as_f64().unwrap() > 0.0 && r["outputs"][0]["top"].is_array()));
+    assert_eq!(value["bytes_up"].as_u64().unwrap(), 6 * requests[0]["bytes_up"].as_u64().unwrap());
+    assert!(value["wall_ms_p99"].as_f64() >= value["wall_ms_p50"].as_f64(), "{value}");
+    let y: ndarray::Array2<f32> = ndarray_npy::read_npy(&y).unwrap();
+    assert_eq!(y.nrows(), 6);
+    for (i, x) in many.iter().enumerate() {
+        let (file, single) = (dir.path().join("x.npy"), dir.path().join("single.npy"));
+        ndarray_npy::write_npy(&file, x).unwrap();
+        let (code, value) = run(&["--input", file.to_str().unwrap(), "--output", single.to_str().unwrap()]);
+        assert_eq!(code, 0, "{value}");
+        assert!(value.get("requests").is_none(), "{value}");
+        let single: ndarray::Array2<f32> = ndarray_npy::read_npy(&single).unwrap();
+        assert_eq!(single.row(0), y.row(i), "row {i}");
+    }
+
+    let input = digits("input.npy");
+    let (code, value) =
+        run(&["--input", &input, "--repeat", "5", "--concurrency", "8", "--expected", &digits("expected.npy")]);
+    assert_eq!((code, value["requests"].as_array().map(Vec::len)), (0, Some(5)), "{value}");
+    assert!(value["max_rel_err"].as_f64().unwrap() < 1e-3 && value["outputs"].is_array(), "{value}");
+    // An array that is one example has no rows of examples.
+    let (code, value) = run(&["--input", &digits("input.png"), "--batch"]);
+    assert_eq!((code, value["error"]["code"].as_str()), (3, Some("pponnx::input::batch")), "{value}");
+}
+
+#[test]
 fn dealt_pairs_run_out_and_more_can_be_dealt() {
     for scheme in ["one-time", "stockpile"] {
         let dir = tempfile::tempdir().unwrap();
@@ -194,4 +246,38 @@ fn compile_is_careful_with_folders() {
     assert_eq!(json(&["compile", bad.to_str().unwrap(), "-o", nowhere.to_str().unwrap()]).0, 3);
     assert!(!nowhere.exists());
     assert_eq!(json(&["compile", &model, "-o", nowhere.to_str().unwrap(), "--scheme", "plain"]).0, 2);
+}
+
+/// Runs a command that must fail, and returns its code.
+fn refused(args: &[&str]) -> (i32, String) {
+    let (code, value) = json(args);
+    (code, value["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn plans_above_the_memory_limit_or_of_absurd_shape_are_refused_at_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    compile(&out, &[]);
+    let (edge, path) = (out.join("edge-a/edge.toml"), out.join("edge-a/edge.plan"));
+    let serve = ["serve", "-c", edge.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let text = std::fs::read_to_string(&edge).unwrap();
+    let limit = text.lines().find(|l| l.starts_with("max_memory_mb")).unwrap();
+    // The smallest limit there is, and as many plans as go beyond it.
+    let plans = 1 + 1_000_000 / std::fs::metadata(&path).unwrap().len();
+    let again = "[[plan]]\nfile = \"edge.plan\"\n".repeat(2 * plans as usize);
+    std::fs::write(&edge, text.replace(limit, "max_memory_mb = 1") + "\n" + &again).unwrap();
+    assert_eq!(refused(&serve), (3, "pponnx::plan::memory".into()));
+    std::fs::write(&edge, text).unwrap();
+
+    // Sizes whose product wraps: the file is sound, its bundle is not.
+    let mut plan = file::read(&std::fs::read(&path).unwrap()).unwrap();
+    let steps = plan.bundle.programs.iter_mut().filter(|p| p.role == Role::EdgeA).flat_map(|p| &mut p.steps);
+    for value in steps.flat_map(|s| &mut s.results) {
+        if let ValueType::Ring(_, shape) = value {
+            *shape = Shape(vec![1 << 33, 1 << 33]);
+        }
+    }
+    std::fs::write(&path, file::write(&plan.bundle, Role::EdgeA, &plan.constants).unwrap()).unwrap();
+    assert_eq!(refused(&serve), (3, "pponnx::plan::invalid".into()));
 }

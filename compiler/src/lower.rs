@@ -140,10 +140,10 @@ impl Lowering<'_> {
         }
         // at the edges
         let mut replies = Vec::new();
-        for map in stage.maps {
+        for mut map in stage.maps {
             let (_, upload, encoded, masked) =
                 uploads.iter().find(|u| u.0 == map.input).ok_or("a map whose upload is missing")?;
-            let io = self.map(&map, scheme)?;
+            let io = self.map(&mut map, scheme)?;
             self.w.push_many(Role::Offline, Op::DealCheck { map: io.map }, Vec::new());
             scheme.answer(&mut self.w, &io, upload, *masked);
             replies.push((map, io, *encoded));
@@ -172,12 +172,14 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn map(&mut self, map: &IntMap, scheme: &dyn Scheme) -> Result<MapIo, String> {
-        let weight = |this: &mut Self, w: Arc<IntWeights>| this.constant(w.dtype, w.shape.clone(), w.bytes.clone());
-        let mut ops = Vec::new();
-        for op in &map.map.ops {
-            ops.push(op.clone().with_constant(|w| weight(self, w)));
-        }
+    /// Declares a map; its weights move into the store.
+    fn map(&mut self, map: &mut IntMap, scheme: &dyn Scheme) -> Result<MapIo, String> {
+        let weight = |this: &mut Self, w: Arc<IntWeights>| {
+            let IntWeights { dtype, shape, bytes } = Arc::unwrap_or_clone(w);
+            this.constant(dtype, shape, bytes)
+        };
+        let ops = std::mem::take(&mut map.map.ops);
+        let ops = ops.into_iter().map(|op| op.with_constant(|w| weight(self, w))).collect();
         let lowered =
             LinearMap { name: map.map.name.clone(), inputs: map.map.inputs.clone(), ops, output: map.map.output };
         let shape = self.info(map.output)?.shape.clone();

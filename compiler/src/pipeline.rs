@@ -20,6 +20,8 @@ pub struct Options {
     pub scheme: &'static dyn Scheme,
     /// Widths of ring and weights.
     pub precision: Precision,
+    /// Mask stream: one of [`SUITES`](pponnx_plans::plan::SUITES).
+    pub suite: &'static str,
     /// Shapes and reading.
     pub front: FrontOptions,
 }
@@ -67,7 +69,7 @@ pub fn assemble(split: SplitGraph, options: &Options) -> Result<Compiled, Compil
         model_digest,
         scheme: options.scheme.name().into(),
         precision: options.precision.name().into(),
-        suite: "chacha20".into(),
+        suite: options.suite.into(),
         total_mult_adds: nodes.iter().map(|n| n.mult_adds).sum(),
     };
     let interface =

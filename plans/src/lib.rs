@@ -11,6 +11,7 @@ pub mod constant;
 pub mod digest;
 pub mod field;
 pub mod file;
+pub mod footprint;
 pub mod map;
 pub mod map_shape;
 pub mod op;

@@ -159,6 +159,9 @@ pub struct Port {
     pub shape: Shape,
 }
 
+/// The mask streams that a bundle may ask for, the default first. The bytes of each are in `docs/formats.md`.
+pub const SUITES: [&str; 3] = ["chacha20", "chacha12", "aes128-ctr"];
+
 /// Facts about a bundle that name it but do not change what it computes.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Header {
@@ -170,7 +173,7 @@ pub struct Header {
     pub scheme: String,
     /// Precision: `fast`, `balanced` or `precise`.
     pub precision: String,
-    /// Mask stream: `chacha20`.
+    /// Mask stream: one of [`SUITES`].
     pub suite: String,
     /// Multiply-adds of the whole network, outsourced and local.
     pub total_mult_adds: u64,

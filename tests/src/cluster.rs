@@ -22,6 +22,7 @@ use pponnx_node::{
 };
 use pponnx_plans::constant::ConstStore;
 use pponnx_plans::op::Op;
+use pponnx_plans::plan::SUITES;
 use pponnx_plans::valid::ValidBundle;
 use pponnx_plans::value::Role;
 use pponnx_wire::message::{DeviceId, Message, PeerRole};
@@ -57,7 +58,7 @@ impl Model {
     pub fn of_bytes(bytes: Vec<u8>, scheme: &str, precision: Precision) -> Arc<Model> {
         let source = ModelSource::Bytes { name: "test".into(), bytes, dir: None };
         let scheme = pponnx_compiler::schemes::by_name(scheme).unwrap();
-        let options = Options { scheme, precision, front: FrontOptions::default() };
+        let options = Options { scheme, precision, suite: SUITES[0], front: FrontOptions::default() };
         Model::new(pponnx_compiler::compile(&source, &options).unwrap_or_else(|e| panic!("{e}")))
     }
 

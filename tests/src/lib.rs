@@ -20,6 +20,7 @@ use ndarray_npy::NpzReader;
 use pponnx_compiler::{Compiled, FrontOptions, ModelSource, Options, Precision};
 use pponnx_engine::{Elements, TensorValue};
 use pponnx_keys::{CheckSecret, EpochKey, SessionKey, SessionNonce};
+use pponnx_plans::plan::SUITES;
 use pponnx_plans::value::DType;
 
 /// The repository's root.
@@ -41,13 +42,22 @@ pub fn compile(model: &Path, scheme: &str, precision: Precision) -> Compiled {
     try_compile(model, scheme, precision).unwrap_or_else(|e| panic!("{}: {e}", model.display()))
 }
 
+/// Compiles a file for another mask stream.
+pub fn compile_with(model: &Path, scheme: &str, precision: Precision, suite: &'static str) -> Compiled {
+    try_compile_with(model, scheme, precision, suite).unwrap_or_else(|e| panic!("{}: {e}", model.display()))
+}
+
 /// Compiles a file, or tells why not.
 ///
 /// # Errors
 /// The compiler's complaints.
 pub fn try_compile(model: &Path, scheme: &str, precision: Precision) -> Result<Compiled, String> {
+    try_compile_with(model, scheme, precision, SUITES[0])
+}
+
+fn try_compile_with(model: &Path, scheme: &str, precision: Precision, suite: &'static str) -> Result<Compiled, String> {
     let scheme = pponnx_compiler::schemes::by_name(scheme).unwrap();
-    let options = Options { scheme, precision, front: FrontOptions::default() };
+    let options = Options { scheme, precision, suite, front: FrontOptions::default() };
     pponnx_compiler::compile(&ModelSource::Path(model.to_path_buf()), &options).map_err(|e| e.to_string())
 }
 

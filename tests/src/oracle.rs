@@ -7,7 +7,7 @@ use pponnx_compiler::Compiled;
 use pponnx_engine::offline::deal_check;
 use pponnx_engine::{LocalModel, Outcome, Simulation, TensorValue};
 use pponnx_kernels::Kernels;
-use pponnx_keys::{CheckData, EpochKey, Part, SessionKey, StreamAt};
+use pponnx_keys::{CheckData, EpochKey, Part, SessionKey, StreamAt, Suite};
 use pponnx_plans::constant::ConstStore;
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Bundle;
@@ -129,7 +129,7 @@ fn weights(bundle: &Bundle, constants: &ConstStore, map: MapId) -> BTreeMap<Cons
     let ids = bundle.maps[map.index()].ops.iter().filter_map(|op| op.constant());
     ids.map(|id| {
         let decl = &bundle.constants[id.index()];
-        (*id, Tensor::weights(decl, constants.get(&decl.digest).unwrap()).unwrap())
+        (*id, Tensor::weights(decl, &constants.load(&decl.digest).unwrap()).unwrap())
     })
     .collect()
 }
@@ -148,7 +148,8 @@ impl reference::Streams for Real<'_> {
         };
         let at = StreamAt { digest: *self.rig.bundle.digest(), request: self.request, slot: slot.0, side };
         let k = self.rig.bundle.slots[slot.index()].k;
-        self.rig.session.mask(&at, len, k).into_words_u64().unwrap().to_vec()
+        let suite = Suite::from_name(&self.rig.bundle.header.suite).unwrap();
+        self.rig.session.mask(suite, &at, len, k).into_words_u64().unwrap().to_vec()
     }
 
     fn field(&mut self, map: MapId, part: u8, len: usize) -> Vec<Fp> {

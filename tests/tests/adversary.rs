@@ -261,7 +261,7 @@ impl Trial {
     async fn lie(&self, name: &str, slots: &Slots, told: Told) -> Option<NodeError> {
         let place = format!("{}, {}, {name}, slot {}", self.scheme, self.precision.name(), slots.target.0);
         self.evil.honest();
-        let mut device = self.device().await;
+        let device = self.device().await;
         let first = device.infer(digit(1)).await.unwrap_or_else(|e| panic!("{place}: honest: {e}"));
         let (done, known) = std::sync::mpsc::channel();
         let slots = slots.clone();
@@ -283,7 +283,7 @@ impl Trial {
         assert!(matches!(after, Some(NodeError::SessionOver)), "{place}: {after:?}");
         drop(device);
         self.evil.honest();
-        let mut device = self.device().await;
+        let device = self.device().await;
         let next = device.infer(digit(1)).await.unwrap_or_else(|e| panic!("{place}: after the lie: {e}"));
         assert_eq!(bits_of(&next), bits_of(&first), "{place}: after the lie");
         if self.scheme == "one-time" || self.scheme == "stockpile" {
@@ -363,7 +363,7 @@ async fn stale_corrections_are_caught() {
         for scheme in ["relay", "stockpile"] {
             for stale in [true, false] {
                 let trial = Trial::start(scheme, precision).await;
-                let mut device = trial.device().await;
+                let device = trial.device().await;
                 let place = format!("{scheme}, {}, stale {stale}", precision.name());
                 device.infer(digit(1)).await.unwrap_or_else(|e| panic!("{place}: {e}"));
                 trial.evil.lie(move |mut item, history| {
@@ -388,7 +388,7 @@ async fn stale_corrections_are_caught() {
 async fn an_answer_for_another_request_does_not_count() {
     let mut trial = Trial::start("relay", Precision::Fast).await;
     trial.cluster.setup.timeouts.reply = Duration::from_millis(500);
-    let mut device = trial.device().await;
+    let device = trial.device().await;
     trial.evil.lie(|mut item, _| {
         if item.what == What::Reply {
             item.request += 1;
@@ -430,7 +430,7 @@ async fn wrong_corrections_of_edge_b_are_caught() {
                 .await;
                 cluster.at_b.address = evil.address.clone();
                 let form = name.starts_with("one byte");
-                let mut device = match cluster.device(0).await {
+                let device = match cluster.device(0).await {
                     Ok(device) => device,
                     // edge A closed the lying link before the device came
                     Err(e) => {
@@ -478,7 +478,7 @@ async fn edge_b_beyond_its_credit_is_cut_off() {
         cluster.start_a().await;
         let evil = EvilB::start(cluster.edge_settings(Role::EdgeB).await, ahead, |_, _, _| {}).await;
         cluster.at_b.address = evil.address.clone();
-        let mut device = cluster.device(0).await.unwrap();
+        let device = cluster.device(0).await.unwrap();
         // edge A has read everything once the fifth request's first correction was turned down
         tokio::time::sleep(Duration::from_millis(200)).await;
         let result = device.infer(digit(0)).await;
@@ -496,7 +496,7 @@ async fn an_edge_that_answers_before_it_reads_does_not_block_the_device() {
     let evil = EvilA::start(cluster.edge_settings(Role::EdgeA).await).await;
     evil.eager();
     cluster.at_a.address = evil.address.clone();
-    let mut device = cluster.device(0).await.unwrap();
+    let device = cluster.device(0).await.unwrap();
     let input = || TensorValue::from_f32(vec![1, 4, side, side], vec![0.25; 4 * side * side]).unwrap();
     let error = device.infer(vec![input(), input()]).await.err().expect("zeros are no answer");
     let NodeError::Engine(engine) = &error else { panic!("{error:?}") };
@@ -529,7 +529,7 @@ async fn a_bit_flipped_on_the_wire_is_noticed() {
         let mut cluster = Cluster::start(Setup::new(vec![Arc::clone(&model)])).await;
         let wire = Wire::to(&cluster.at_a.address).await;
         cluster.at_a.address = wire.address.clone();
-        let mut device = cluster.device(0).await.unwrap();
+        let device = cluster.device(0).await.unwrap();
         device.infer(digit(0)).await.unwrap();
         wire.set(Fate::Flip, 300);
         let error = device.infer(digit(0)).await.err().expect("a flipped bit must be noticed");
@@ -546,7 +546,7 @@ async fn a_bit_flipped_on_the_wire_is_noticed() {
 async fn lying_edges_are_honest_when_told_so() {
     for scheme in SCHEMES {
         let trial = Trial::start(scheme, Precision::Balanced).await;
-        let mut device = trial.device().await;
+        let device = trial.device().await;
         let wanted = trial.model.simulation().run(&Arc::new(session(1)), 0, digit(6)).unwrap();
         let got = device.infer(digit(6)).await.unwrap();
         assert_eq!(bits_of(&got), bits(&wanted.outputs), "{scheme}");

@@ -27,7 +27,7 @@ async fn record(model: &Arc<Model>, input: &[TensorValue], nonce: u8) -> Vec<See
     let cluster = Cluster::start(setup).await;
     let mut settings = cluster.settings(0);
     settings.nonce = Box::new(move || Ok::<_, NodeError>([nonce; 32]));
-    let mut device = Device::start(settings).await.unwrap();
+    let device = Device::start(settings).await.unwrap();
     for _ in 0..REQUESTS {
         device.infer(input.to_vec()).await.unwrap();
     }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use pponnx_compiler::{Compiled, FrontOptions, ModelSource, Options, Precision, compile, schemes};
 use pponnx_engine::{PlainModel, TensorValue};
 use pponnx_kernels::Kernels;
+use pponnx_plans::plan::SUITES;
 use pponnx_plans::value::{Role, Shape};
 use pponnx_plans::{binary, digest, file, text};
 use pponnx_tests::golden::graph;
@@ -36,7 +37,7 @@ fn property<S: Strategy>(cases: u32, strategy: S, holds: impl Fn(S::Value) -> Re
 
 fn compiled(network: &Random, scheme: &str, precision: Precision) -> Result<Compiled, String> {
     let scheme = schemes::by_name(scheme).unwrap();
-    let options = Options { scheme, precision, front: FrontOptions::default() };
+    let options = Options { scheme, precision, suite: SUITES[0], front: FrontOptions::default() };
     let model = ModelSource::Bytes { name: "random".into(), bytes: network.onnx.clone(), dir: None };
     compile(&model, &options).map_err(|e| format!("does not compile: {e}\n{}", network.text))
 }
@@ -244,7 +245,7 @@ fn what_was_found_stays_fixed() {
         let plain = PlainModel::load(&onnx, None, &[]).unwrap();
         for precision in Precision::ALL {
             let scheme = schemes::by_name("relay").unwrap();
-            let options = Options { scheme, precision, front: FrontOptions::default() };
+            let options = Options { scheme, precision, suite: SUITES[0], front: FrontOptions::default() };
             let rig = Rig::new(compile(&model, &options).unwrap_or_else(|e| panic!("{name}: {e}")));
             let simulation = rig.simulation(Kernels::detect());
             for (request, feed) in Feed::ALL.into_iter().enumerate() {

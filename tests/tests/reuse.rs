@@ -48,7 +48,7 @@ async fn devices_killed_at_any_point_never_repeat_a_mask() {
         let mut finished = 0;
         for round in 0..24u64 {
             wire.set(Fate::Pass, 0);
-            let mut device = cluster.device(0).await.unwrap_or_else(|e| panic!("{scheme}, round {round}: {e}"));
+            let device = cluster.device(0).await.unwrap_or_else(|e| panic!("{scheme}, round {round}: {e}"));
             for _ in 0..round % 3 {
                 device.infer(digit(3)).await.unwrap();
                 finished += 1;
@@ -87,7 +87,7 @@ async fn two_processes_of_one_device_have_different_masks() {
             let mut settings = cluster.settings(0);
             numbered(&mut settings, [1; 32]);
             running.spawn(async move {
-                let mut device = Device::start(settings).await.unwrap();
+                let device = Device::start(settings).await.unwrap();
                 for _ in 0..3 {
                     device.infer(digit(3)).await.unwrap();
                 }
@@ -115,7 +115,7 @@ async fn a_repeated_nonce_and_a_restored_key_file_are_not_enough() {
         let mut session = async || {
             let mut settings = cluster.settings(0);
             numbered(&mut settings, [42; 32]);
-            let mut device = Device::start(settings).await.unwrap();
+            let device = Device::start(settings).await.unwrap();
             device.infer(digit(3)).await.unwrap();
             device.stop().await;
             epochs.push(KeyFile::read(&key).unwrap().key.epoch());
@@ -168,7 +168,7 @@ async fn numbers_are_reserved_before_anything_is_sent() {
         for block in [1, 3, 8] {
             let mut settings = cluster.settings(0);
             settings.material.ledger.as_mut().unwrap().set_block(block).unwrap();
-            let mut device = Device::start(settings).await.unwrap();
+            let device = Device::start(settings).await.unwrap();
             for _ in 0..4 {
                 device.infer(digit(3)).await.unwrap();
             }
@@ -190,7 +190,7 @@ async fn a_copied_back_ledger_is_refused() {
         let mut cluster = Cluster::start(Setup { record: true, ..Setup::new(vec![model]) }).await;
         let ledger = cluster.cards[0].ledger();
         let backup = std::fs::read(&ledger).unwrap();
-        let mut device = cluster.device(0).await.unwrap();
+        let device = cluster.device(0).await.unwrap();
         for _ in 0..3 {
             device.infer(digit(3)).await.unwrap();
         }
@@ -286,7 +286,7 @@ async fn a_ledger_in_use_is_locked() {
         let model = Model::digits(scheme, Precision::Fast);
         let cluster = Cluster::start(Setup::new(vec![Arc::clone(&model)])).await;
         let card = &cluster.cards[0];
-        let mut device = cluster.device(0).await.unwrap();
+        let device = cluster.device(0).await.unwrap();
         let error = Ledger::open(&card.ledger(), &card.id, model.bundle.digest()).err().expect("it is in use");
         assert!(matches!(error, StoreError::Busy { .. }), "{scheme}: {error:?}");
         assert!(error.to_string().contains("ledger"), "{scheme}: {error}");

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use pponnx_compiler::{Precision, schemes};
 use pponnx_engine::{TensorValue, simulate::Traffic};
 use pponnx_kernels::Kernels;
+use pponnx_keys::Suite;
+use pponnx_plans::plan::SUITES;
 use pponnx_plans::reference::run as reference;
 use pponnx_tests::oracle::{Rig, each, none};
-use pponnx_tests::{compile, npy, npz, root};
+use pponnx_tests::{compile, compile_with, npy, npz, root};
 
 /// Number of the request that runs; not the first, so that streams of another request would be noticed.
 const REQUEST: u64 = 5;
@@ -104,6 +106,29 @@ impl Case {
 fn digits_in_every_scheme_precision_and_instruction_set() {
     let case = Case::digits();
     none(&each(&Precision::ALL, |p| case.all_schemes(*p)));
+}
+
+/// The mask stream changes what is sent and nothing else; `plain` has none.
+#[test]
+fn digits_with_every_mask_stream() {
+    let case = Case::digits();
+    let run = |scheme: &str, suite| {
+        let rig = Rig::new(compile_with(&case.model, scheme, Precision::Balanced, suite));
+        let inputs: Vec<_> = rig.bundle.inputs.iter().map(|p| case.inputs[&p.name].clone()).collect();
+        let want = rig.reference(REQUEST, &inputs)?;
+        let got = rig.run(&rig.simulation(Kernels::detect()), REQUEST, &inputs)?;
+        rig.compare(&got, &want)?;
+        Ok(got.payloads.iter().map(|p| p.bytes.clone()).collect::<Vec<_>>())
+    };
+    let available = |suite: &&&str| Suite::from_name(suite).unwrap().is_available();
+    for scheme in schemes::ALL.iter().map(|s| s.name()) {
+        let failed = |e: String| panic!("{scheme}: {e}");
+        let sent: Vec<_> =
+            SUITES.iter().copied().filter(available).map(|s| run(scheme, s).unwrap_or_else(failed)).collect();
+        for (i, a) in sent.iter().enumerate() {
+            assert!(sent[i + 1..].iter().all(|b| (a == b) == (scheme == "plain")), "{scheme}");
+        }
+    }
 }
 
 #[test]

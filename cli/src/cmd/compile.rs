@@ -37,6 +37,7 @@ pub fn options(args: &ModelOptions) -> Outcome<Options> {
     Ok(Options {
         scheme: schemes::by_name(args.scheme.name()).ok_or_else(unknown)?,
         precision: Width::from_name(args.precision.name()).ok_or_else(unknown)?,
+        suite: args.suite.name(),
         front: FrontOptions {
             shapes: args.shapes.iter().map(|(n, d)| (n.clone(), d.iter().copied().map(Some).collect())).collect(),
         },

@@ -29,7 +29,7 @@ use crate::plaintext::Plaintext;
 use crate::record::{self, Received};
 
 /// A small network that was trained on scikit-learn's digits (`onnx-models/digits`).
-const MODEL: &[u8] = include_bytes!("../../../onnx-models/digits/model.onnx");
+pub const MODEL: &[u8] = include_bytes!("../../../onnx-models/digits/model.onnx");
 /// A digit that it was not trained on.
 const INPUT: &[u8] = include_bytes!("../../../onnx-models/digits/input.npy");
 const LABELS: &str = include_str!("../../../onnx-models/digits/labels.txt");
@@ -146,7 +146,7 @@ struct Told {
 }
 
 fn compiled(args: &Demo, folder: &Path) -> Outcome<(std::sync::Arc<ValidBundle>, String)> {
-    let wishes = ModelOptions { scheme: args.scheme, precision: args.precision, shapes: Vec::new() };
+    let wishes = ModelOptions { scheme: args.scheme, precision: args.precision, suite: args.suite, shapes: Vec::new() };
     let source = ModelSource::Bytes { name: "digits".into(), bytes: MODEL.to_vec(), dir: None };
     let compiled = compile(&source, &options(&wishes)?).map_err(|e| compile_failure(Path::new("digits"), e))?;
     let summary = compiled.report.summary();

@@ -14,7 +14,7 @@ use pponnx_plans::text;
 use pponnx_plans::value::Role;
 use serde_json::{Value, json};
 
-use crate::args::{Inspect, ModelOptions, Precision, Scheme};
+use crate::args::{Inspect, ModelOptions, Precision, Scheme, Suite};
 use crate::cmd::compile::options;
 use crate::config::hex;
 use crate::console::{Console, bytes, count, percent, table, things};
@@ -44,8 +44,12 @@ pub fn run(console: &Console, args: &Inspect) -> Outcome<Value> {
 // ------------------------------------------------------------------------------------------------- models
 
 fn model(console: &Console, args: &Inspect) -> Outcome<Value> {
-    let wishes =
-        ModelOptions { scheme: Scheme::default(), precision: Precision::default(), shapes: args.shapes.clone() };
+    let wishes = ModelOptions {
+        scheme: Scheme::default(),
+        precision: Precision::default(),
+        suite: Suite::default(),
+        shapes: args.shapes.clone(),
+    };
     let options = options(&wishes)?;
     let (split, report) = analyse(console, &args.file, &options)?;
     for note in &split.notes {
@@ -211,7 +215,7 @@ fn plan(console: &Console, plan: &Plan, as_text: bool) -> Outcome<Value> {
     let (header, cost) = (&bundle.header, &bundle.cost);
     let share = share(bundle);
     let printed = as_text.then(|| text::print(bundle));
-    let constant_bytes: u64 = plan.constants.iter().map(|(_, blob)| blob.len() as u64).sum();
+    let constant_bytes: u64 = plan.constants.iter().map(|(_, size)| size).sum();
     if let Some(printed) = &printed {
         console.say(printed.trim_end());
     } else {

@@ -90,9 +90,7 @@ fn read(dir: &Path) -> Outcome<Existing> {
                 Failure::new(Exit::Refused, "pponnx::plan::mismatch", message).help("compile the model again"),
             ));
         }
-        for (_, blob) in device.constants.iter() {
-            constants.insert(blob.to_vec());
-        }
+        constants.merge(device.constants);
     }
     Ok(Existing { devices, edge_a, edge_b, bundle: edge.bundle, constants })
 }

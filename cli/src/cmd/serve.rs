@@ -1,8 +1,10 @@
 //! `pponnx serve`.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pponnx_node::{edge_a, edge_b};
+use pponnx_node::{RequestCost, edge_a, edge_b};
 use serde_json::{Value, json};
 
 use crate::args::Serve;
@@ -38,7 +40,14 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
     let listen = args.listen.unwrap_or(config.listen).to_string();
     let settings = {
         let _progress = Progress::start(console, "loading plans");
-        edge(console, &config, isa::kernels()?, listen, args.edge_a.as_ref(), observer)?
+        edge(
+            console,
+            &config,
+            isa::kernels()?.with_threads(args.threads.into()),
+            listen,
+            args.edge_a.as_ref(),
+            observer,
+        )?
     };
     let plans = things(settings.plans.len() as u64, "plan");
     let devices = things(settings.devices.len() as u64, "device");
@@ -49,6 +58,10 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
             EdgeRole::EdgeB => edge_b::serve(settings).await,
         };
         let mut running = started.map_err(node_failure)?;
+        let meter = Arc::clone(running.meter());
+        if args.costs.is_some() {
+            meter.keep();
+        }
         let address = running.address.to_string();
         if let Some(path) = &args.ready_file {
             write_beside(path, format!("{address}\n").as_bytes())?;
@@ -66,8 +79,28 @@ pub fn run(console: &Console, args: &Serve) -> Outcome<Value> {
                 }
             }
         }
+        if let Some(path) = &args.costs {
+            write_costs(path, &meter.take())?;
+        }
         Ok(json!({ "event": "stopped", "role": role.name(), "address": address }))
     })
+}
+
+/// One line of JSON a request, times in milliseconds.
+fn write_costs(path: &Path, costs: &[RequestCost]) -> Outcome<()> {
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let mut text = String::new();
+    for cost in costs {
+        let line = json!({
+            "request": cost.request,
+            "compute_ms": ms(cost.compute),
+            "queue_ms": ms(cost.queue),
+            "correction_ms": ms(cost.correction),
+        });
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    write_beside(path, text.as_bytes())
 }
 
 /// Ends when stdin does; never, if nobody asked.

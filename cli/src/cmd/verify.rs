@@ -153,7 +153,7 @@ impl Work {
         let kernels = isa::kernels()?;
         let ports = &self.bundle.outputs;
         let requests = (u64::from(values.is_some()) + examples.len() as u64).max(1);
-        let mut cluster = Cluster::start(&self.bundle, constants, kernels, requests).await?;
+        let cluster = Cluster::start(&self.bundle, constants, kernels, requests).await?;
         let mut main = None;
         if let Some(values) = values {
             let (plain, plaintext_ms) = tokio::task::block_in_place(|| self.plaintext.run(&values))?;
@@ -195,7 +195,7 @@ impl Work {
         values: &[TensorValue],
     ) -> Outcome<Option<Vec<Layer>>> {
         let (Some(probe), Some(split)) = (&self.probe, &self.split) else { return Ok(None) };
-        let mut cluster = Cluster::start(&probe.bundle, constants, isa::kernels()?, 1).await?;
+        let cluster = Cluster::start(&probe.bundle, constants, isa::kernels()?, 1).await?;
         let inference = cluster.device.infer(values.to_vec()).await.map_err(node_failure)?;
         cluster.stop().await?;
         let layers = tokio::task::block_in_place(|| probe.compare(split, values, &inference.outputs))?;

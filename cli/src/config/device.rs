@@ -18,6 +18,9 @@ pub struct DeviceFile {
     pub identity: FileEntry,
     /// The edges it dials.
     pub edge: Vec<EdgeEntry>,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
     /// Time-outs.
     #[serde(default)]
     pub net: Net,
@@ -42,6 +45,20 @@ pub struct PlanEntry {
     /// Ledger of request numbers (`one-time`, `stockpile`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<PathBuf>,
+}
+
+/// Limits on what a plan can make the device hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory for the plan and one request, in MB.
+    pub max_memory_mb: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_memory_mb: 1024 }
+    }
 }
 
 /// An edge to dial.
@@ -72,6 +89,8 @@ pub struct DeviceConfig {
     pub edge_a: Peer,
     /// Edge B, where the scheme has one.
     pub edge_b: Option<Peer>,
+    /// See [`Limits`].
+    pub limits: Limits,
     /// See [`Net`].
     pub connect_timeout: Duration,
     /// See [`Net`].
@@ -101,6 +120,10 @@ impl DeviceConfig {
         let edge_a = peer(EdgeRole::EdgeA)?.ok_or_else(|| {
             source.complain_whole("pponnx::config::missing-key", "no [[edge]] with role = \"edge-a\"", "add it")
         })?;
+        if file.limits.max_memory_mb == 0 {
+            let message = "[limits] max_memory_mb is 0";
+            return Err(source.complain_whole("pponnx::config::limits", message, "give at least 1"));
+        }
         let (connect_timeout, reply_timeout) = file.net.durations(&source)?;
         Ok(DeviceConfig {
             plan: source.resolve(&file.plan.file),
@@ -111,6 +134,7 @@ impl DeviceConfig {
             identity: source.resolve(&file.identity.file),
             edge_a,
             edge_b,
+            limits: file.limits,
             connect_timeout,
             reply_timeout,
             image: file.image,
@@ -141,6 +165,7 @@ mod tests {
             },
             identity: FileEntry { file: "identity".into() },
             edge: vec![edge(EdgeRole::EdgeA, 7101, 1), edge(EdgeRole::EdgeB, 7102, 2)],
+            limits: Limits::default(),
             net: Net::default(),
             image: ImageEntry { scale: Some(1.0), ..ImageEntry::default() },
         };
@@ -189,6 +214,8 @@ mod tests {
             ("reply_timeout_s = 60.0", "reply_timeout_s = -1.0", "pponnx::config::timeout"),
             ("pin = \"pponnx-pin:0101", "pin = \"pponnx-pin:01", "pponnx::config::syntax"),
             ("[plan]", "[plan", "pponnx::config::syntax"),
+            ("max_memory_mb = 1024", "max_memory_mb = 0", "pponnx::config::limits"),
+            ("max_memory_mb = 1024", "max_memory_mb = -1", "pponnx::config::syntax"),
         ] {
             let text = sample();
             assert!(text.contains(from), "{from} not in\n{text}");

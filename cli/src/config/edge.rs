@@ -101,7 +101,7 @@ impl Default for RelayEntry {
     }
 }
 
-/// Limits on what peers can make an edge hold.
+/// Limits on what plans and peers can make an edge hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -109,11 +109,15 @@ pub struct Limits {
     pub max_connections: usize,
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Memory for the plans and one request of each, in MB.
+    pub max_memory_mb: u64,
+    /// Requests of one device at once.
+    pub max_in_flight: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { max_connections: 256, max_sessions: 64 }
+        Limits { max_connections: 256, max_sessions: 64, max_memory_mb: 16_384, max_in_flight: 8 }
     }
 }
 
@@ -211,11 +215,18 @@ impl EdgeConfig {
                 "give 1 to 1024 requests",
             ));
         }
-        if file.limits.max_connections == 0 || file.limits.max_sessions == 0 {
+        if file.limits.max_connections == 0 || file.limits.max_sessions == 0 || file.limits.max_memory_mb == 0 {
             return Err(source.complain_whole(
                 "pponnx::config::limits",
                 "a limit under [limits] is 0",
                 "give at least 1",
+            ));
+        }
+        if file.limits.max_in_flight == 0 || file.limits.max_in_flight > 64 {
+            return Err(source.complain_whole(
+                "pponnx::config::limits",
+                format!("[limits] max_in_flight is {}", file.limits.max_in_flight),
+                "give 1 to 64 requests",
             ));
         }
         let (connect_timeout, reply_timeout) = file.net.durations(&source)?;

@@ -106,6 +106,32 @@ pub fn load(files: &[InputFile]) -> Outcome<Vec<Loaded>> {
     Ok(loaded)
 }
 
+/// One set of inputs for each row of the arrays: index along the first axis, of which all have as many.
+pub fn rows(loaded: &[Loaded]) -> Outcome<Vec<Vec<Loaded>>> {
+    let bad = |message: String| {
+        refused("pponnx::input::batch", message, "--batch takes arrays whose first axis counts the requests")
+    };
+    let mut sets: Vec<Vec<Loaded>> = Vec::new();
+    for (at, entry) in loaded.iter().enumerate() {
+        let path = entry.path.display();
+        let rows = entry.tensor().map(crate::batch::rows).transpose()?.unwrap_or_default();
+        if rows.is_empty() {
+            return Err(bad(format!("`{path}` has no rows")));
+        }
+        if at == 0 {
+            sets.resize_with(rows.len(), Vec::new);
+        }
+        if rows.len() != sets.len() {
+            return Err(bad(format!("`{path}` has {} rows, another input has {}", rows.len(), sets.len())));
+        }
+        for (set, row) in sets.iter_mut().zip(rows) {
+            let (name, path) = (entry.name.clone(), entry.path.clone());
+            set.push(Loaded { name, named_by_user: entry.named_by_user, path, content: Content::Tensor(row) });
+        }
+    }
+    Ok(sets)
+}
+
 fn members(file: &InputFile, mut arrays: Vec<(String, TensorValue)>) -> Outcome<Vec<Loaded>> {
     let keys = arrays.iter().map(|(k, _)| format!("`{k}`")).collect::<Vec<_>>().join(", ");
     if let Some(wanted) = &file.name {

@@ -6,6 +6,7 @@
 //! | `edge-a/` | `edge.plan edge.toml identity`, with dealt key pairs also `marks/`, with `stockpile` also `stock/DEVICE/` |
 //! | `edge-b/` | `edge.plan keys/DEVICE.key edge.toml identity`, where the scheme has an edge B |
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use pponnx_plans::value::Role;
 use crate::config::device::{DeviceFile, PlanEntry as DevicePlan};
 use crate::config::edge::{DeviceEntry, EdgeFile, ListenEntry, PlanEntry as EdgePlan, RelayEntry, RoleEntry};
 use crate::config::{EdgeEntry, EdgeRole, FileEntry, ImageEntry, Net, Pin, hex, placed, to_text};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, file_failure};
 use crate::foreign::{identity_failure, store_failure};
 use crate::owner::deal::{Dealer, DeviceSecrets, check_data, ledger};
 use crate::owner::staging::Staging;
@@ -74,6 +75,7 @@ pub fn configurations(
         edge: std::iter::once(edge(EdgeRole::EdgeA, Some(addresses.0)))
             .chain(talks_to_b(bundle).then(|| edge(EdgeRole::EdgeB, Some(addresses.1))))
             .collect(),
+        limits: Default::default(),
         net: Net::default(),
         image: image.clone(),
     };
@@ -212,9 +214,13 @@ fn write_edge(
     config: &mut EdgeFile,
 ) -> Outcome<()> {
     let folder = Path::new(folder);
-    let plan = file::write(bundle, role, constants).map_err(encode_failure)?;
     let name = config.plan.first().map_or_else(|| "edge.plan".into(), |p| p.file.clone());
-    staging.write(folder.join(name), &plan, false)?;
+    let plan = |out: &mut File| file::write_to(bundle, role, constants, out);
+    let path = folder.join(name);
+    staging.stream(&path, plan, |e| match e {
+        file::FormatError::Unwritable { kind, .. } => Box::new(file_failure("write", &path, &kind.into())),
+        e => encode_failure(e),
+    })?;
     staging.write(folder.join(&config.identity.file), identity.to_pem().as_bytes(), true)?;
     pinned(&mut config.edge);
     staging.write(folder.join("edge.toml"), to_text(EDGE_HEAD, config)?.as_bytes(), false)

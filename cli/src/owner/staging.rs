@@ -47,6 +47,20 @@ impl Staging {
         write_synced(&path, bytes, private).map_err(|e| Box::new(file_failure("write", &self.shown(&path), &e)))
     }
 
+    /// Writes a file that others may read, piece by piece.
+    pub fn stream<E>(
+        &self,
+        name: impl AsRef<Path>,
+        write: impl FnOnce(&mut File) -> Result<(), E>,
+        failed: impl FnOnce(E) -> Box<Failure>,
+    ) -> Outcome<()> {
+        let path = self.path(name)?;
+        let fail = |e| Box::new(file_failure("write", &self.shown(&path), &e));
+        let mut file = create(&path, false).map_err(fail)?;
+        write(&mut file).map_err(failed)?;
+        file.sync_all().map_err(fail)
+    }
+
     /// Syncs everything and gives the folder its name.
     pub fn publish(self) -> Outcome<()> {
         let fail = |e: std::io::Error| Box::new(file_failure("write", &self.target, &e));
@@ -109,14 +123,18 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn write_synced(path: &Path, bytes: &[u8], private: bool) -> std::io::Result<()> {
+fn create(path: &Path, private: bool) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, if private { 0o600 } else { 0o644 });
     #[cfg(not(unix))]
     let _ = private;
-    let mut file = options.open(path)?;
+    options.open(path)
+}
+
+fn write_synced(path: &Path, bytes: &[u8], private: bool) -> std::io::Result<()> {
+    let mut file = create(path, private)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

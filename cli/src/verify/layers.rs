@@ -178,7 +178,7 @@ fn evaluate(map: &RealMap, xs: &[&TensorValue]) -> Outcome<Vec<f64>> {
         .ops
         .iter()
         .filter_map(|op| op.constant())
-        .map(|w| (Arc::as_ptr(w), Tensor { shape: w.shape.clone(), data: w.data.clone() }))
+        .map(|w| (Arc::as_ptr(w), Tensor { shape: w.shape.clone(), data: w.data.to_vec() }))
         .collect();
     let result = linear::apply(&map.map, &inputs, |w: &Arc<RealTensor>| weights.get(&Arc::as_ptr(w)));
     let result = result.map_err(internal)?;

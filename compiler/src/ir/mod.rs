@@ -1,6 +1,7 @@
 //! What the compiler's stages hand to each other.
 
 pub mod dense;
+pub mod floats;
 pub mod graph;
 pub mod integer;
 pub mod split;

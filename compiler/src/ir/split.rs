@@ -9,13 +9,15 @@ use pponnx_plans::map::LinearMap;
 use pponnx_plans::plan::Port;
 use pponnx_plans::value::{DType, Shape};
 
+use super::floats::Floats;
+
 /// Real-valued weights or per-element constants, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealTensor {
     /// Shape.
     pub shape: Shape,
     /// Elements.
-    pub data: Vec<f32>,
+    pub data: Floats,
 }
 
 /// A tensor of the network that crosses segments.

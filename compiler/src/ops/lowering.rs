@@ -117,5 +117,5 @@ pub fn weights(c: &Constant) -> Result<RealTensor, String> {
 /// If they are not `f32`, or not finite.
 pub fn dense(c: &Constant) -> Result<Dense, String> {
     let w = weights(c)?;
-    Ok(Dense { shape: w.shape, data: w.data.into_iter().map(f64::from).collect() })
+    Ok(Dense { shape: w.shape, data: w.data.iter().copied().map(f64::from).collect() })
 }

@@ -10,6 +10,7 @@ use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::value::{Shape, ValueId};
 
 use crate::ir::dense::{Dense, apply};
+use crate::ir::floats::all_finite;
 use crate::ir::graph::{Graph, Step, StepOp, Work};
 use crate::ir::split::RealTensor;
 
@@ -82,7 +83,7 @@ pub fn fold(graph: &Graph, nodes: &[usize]) -> Result<Folded, Unfoldable> {
     let term = terms.get(&output).cloned().ok_or_else(|| unfoldable(last, "its result is not affine".into()))?;
     let term = builder.settle(term);
     let finite = |d: &Option<Dense>| d.iter().flat_map(|d| &d.data).all(|v| (*v as f32).is_finite());
-    let finite_weights = builder.ops.iter().filter_map(MapOp::constant).all(|w| w.data.iter().all(|v| v.is_finite()));
+    let finite_weights = builder.ops.iter().filter_map(MapOp::constant).all(|w| all_finite(&w.data));
     if !finite(&term.scale) || !finite(&term.shift) || !finite_weights {
         return Err(unfoldable(last, "its folded constants leave the range of f32".into()));
     }
@@ -264,8 +265,9 @@ impl Builder {
         let scaled = op.with_constant(|w| {
             // Rows are the first axis of a kernel, the last but one of a matrix.
             let inner: usize = if leading { w.shape.0[w.shape.rank() - 1] } else { w.shape.0.iter().skip(1).product() };
-            let row = |i: usize| rows[(i / inner.max(1)) % rows.len()];
-            let data = w.data.iter().enumerate().map(|(i, v)| (f64::from(*v) * row(i)) as f32).collect();
+            let scaled =
+                |(row, by): (&[f32], &f64)| row.iter().map(|v| (f64::from(*v) * by) as f32).collect::<Vec<_>>();
+            let data = w.data.chunks(inner.max(1)).zip(rows.iter().cycle()).flat_map(scaled).collect();
             Arc::new(RealTensor { shape: w.shape.clone(), data })
         });
         self.ops[at] = scaled;

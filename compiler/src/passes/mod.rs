@@ -5,3 +5,4 @@ pub mod fold;
 pub mod quantise;
 pub mod rows;
 pub mod split;
+pub mod weights;

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use pponnx_plans::constant::{read_i16, read_i32};
 use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::plan::{Bound, Patch};
 use pponnx_plans::reference::tensor::Tensor;
@@ -16,6 +15,7 @@ use pponnx_plans::value::{DType, Shape, ValueId};
 use crate::ir::integer::{IntMap, IntPart, IntStage, IntWeights, Upload};
 use crate::ir::split::{Part, RealMap, RealTensor, Stage};
 use crate::passes::rows::{self, Heavy, NONE, Reach, Rows};
+use crate::passes::weights::{IntRow, RealRow, real_rows, round_rows};
 use crate::precision::Precision;
 
 /// Quantises every stage; local segments pass through.
@@ -67,31 +67,33 @@ fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), 
     };
     let map = &real.map;
     let shapes = value_shapes(map)?;
-    let found =
-        rows::rows(map, &shapes, |w| w.shape.clone(), |op, w| reach_of_rows(&w.data, row_len(&map.ops[op], &w.shape)))?;
-    let scales = row_scales(map, &found, precision);
+    let sums: Vec<Vec<RealRow>> = map.ops.iter().map(real_sums).collect();
+    let reach = |op: usize, _: &Arc<RealTensor>| {
+        let w = map.ops[op].constant().map(|w| &w.shape);
+        let inputs = w.map_or(0, |w| row_len(&map.ops[op], w)) as f64;
+        sums[op].iter().map(|r| Reach { positive: r.positive, negative: r.negative, inputs }).collect()
+    };
+    let found = rows::rows(map, &shapes, |w| w.shape.clone(), reach)?;
+    let scales = row_scales(&sums, &found, precision);
+    let dtype = if precision == Precision::Fast { DType::I16 } else { DType::I32 };
     let mut heavy = found.heavy.iter();
-    let mut quantised = Vec::new();
+    let mut ops: Vec<MapOp<Arc<IntWeights>>> = Vec::with_capacity(map.ops.len());
+    let mut int_sums: Vec<Vec<IntRow>> = Vec::with_capacity(map.ops.len());
     for op in &map.ops {
-        let Some(w) = op.constant() else { continue };
-        let h = heavy.next().ok_or("heavy operation without rows")?;
-        let per_row: Vec<f64> = (0..h.rows).map(|m| scales[found.class[h.first + m] as usize]).collect();
-        quantised.push(Arc::new(integers(w, &per_row, precision)));
+        let mut weights = IntWeights { dtype, shape: Shape(vec![0]), bytes: Vec::new() };
+        let mut sums = Vec::new();
+        if let Some(w) = op.constant() {
+            let h = heavy.next().ok_or("heavy operation without rows")?;
+            let per_row: Vec<f64> = (0..h.rows).map(|m| scales[found.class[h.first + m] as usize]).collect();
+            (weights.bytes, sums) = round_rows(&w.data, &per_row, dtype);
+            weights.shape = w.shape.clone();
+        }
+        let weights = Arc::new(weights);
+        ops.push(op.clone().with_constant(|_| Arc::clone(&weights)));
+        int_sums.push(sums);
     }
-    let mut next = quantised.iter();
-    let ops: Vec<MapOp<Arc<IntWeights>>> = map
-        .ops
-        .iter()
-        .map(|op| {
-            let w = op.constant().and_then(|_| next.next());
-            w.map_or_else(
-                || op.clone().with_constant(|_| Arc::new(no_weights())),
-                |w| op.clone().with_constant(|_| Arc::clone(w)),
-            )
-        })
-        .collect();
     let int = LinearMap { name: map.name.clone(), inputs: map.inputs.clone(), ops, output: map.output };
-    let (bound, groups) = bound_of(&int, &shapes, precision)?;
+    let (bound, groups) = bound_of(&int, &shapes, &int_sums, precision)?;
 
     let out_shape = &shapes[map.output.index()];
     let inverse = |row: u32| if row == NONE { 1.0 } else { 1.0 / scales[found.class[row as usize] as usize] };
@@ -111,12 +113,9 @@ fn quantise_map(real: RealMap, precision: Precision) -> Result<(IntMap, usize), 
         };
         Tensor { shape: ids.shape.clone(), data: ids.data.iter().map(|r| of_row(*r)).collect() }
     });
-    let bias = real.bias.unwrap_or_else(|| RealTensor { shape: Shape(vec![1; out_shape.rank()]), data: vec![0.0] });
+    let bias =
+        real.bias.unwrap_or_else(|| RealTensor { shape: Shape(vec![1; out_shape.rank()]), data: vec![0.0].into() });
     Ok((IntMap { map: int, input, output: real.output, scale, bias, group, bound, nodes: real.nodes }, groups))
-}
-
-fn no_weights() -> IntWeights {
-    IntWeights { dtype: DType::I16, shape: Shape(vec![0]), bytes: Vec::new() }
 }
 
 /// Shapes of all values of a map: inputs, then results.
@@ -141,30 +140,20 @@ fn row_len<C>(op: &MapOp<C>, w: &Shape) -> usize {
     }
 }
 
-fn reach_of_rows<T: Copy + Into<f64>>(data: &[T], row: usize) -> Vec<Reach> {
-    data.chunks_exact(row.max(1))
-        .map(|row| {
-            let (mut positive, mut negative) = (0.0, 0.0);
-            for w in row {
-                let w: f64 = (*w).into();
-                if w > 0.0 { positive += w } else { negative -= w }
-            }
-            Reach { positive, negative, inputs: row.len() as f64 }
-        })
-        .collect()
+fn real_sums(op: &MapOp<Arc<RealTensor>>) -> Vec<RealRow> {
+    op.constant().map(|w| real_rows(&w.data, row_len(op, &w.shape))).unwrap_or_default()
 }
 
-fn row_scales(map: &LinearMap<Arc<RealTensor>>, found: &Rows, precision: Precision) -> Vec<f64> {
+/// `sums` are those of each operation's rows.
+fn row_scales(sums: &[Vec<RealRow>], found: &Rows, precision: Precision) -> Vec<f64> {
     let k = precision.ring_bits();
     let longest = found.reach.iter().map(|r| r.inputs).fold(1.0, f64::max);
     let beta = f64::from(1u32 << (k / 2 - 2)) * longest.sqrt();
     let mut largest = vec![0.0f64; found.classes];
-    let mut heavy = found.heavy.iter();
-    for w in map.ops.iter().filter_map(MapOp::constant) {
-        let Some(h) = heavy.next() else { break };
-        for (m, row) in w.data.chunks_exact(h.inputs.max(1)).enumerate() {
+    for h in &found.heavy {
+        for (m, row) in sums[h.op].iter().enumerate() {
             let class = found.class[h.first + m] as usize;
-            largest[class] = row.iter().fold(largest[class], |a, w| a.max(f64::from(w.abs())));
+            largest[class] = largest[class].max(f64::from(row.largest));
         }
     }
     found
@@ -180,40 +169,20 @@ fn row_scales(map: &LinearMap<Arc<RealTensor>>, found: &Rows, precision: Precisi
         .collect()
 }
 
-fn integers(w: &RealTensor, scales: &[f64], precision: Precision) -> IntWeights {
-    let row = w.data.len() / scales.len().max(1);
-    let rounded = w
-        .data
-        .chunks_exact(row.max(1))
-        .zip(scales)
-        .flat_map(|(row, s)| row.iter().map(move |w| (f64::from(*w) * s).round_ties_even()));
-    let (dtype, bytes) = match precision {
-        Precision::Fast => (DType::I16, rounded.flat_map(|w| (w as i16).to_le_bytes()).collect()),
-        Precision::Balanced | Precision::Precise => {
-            (DType::I32, rounded.flat_map(|w| (w as i32).to_le_bytes()).collect())
-        }
-    };
-    IntWeights { dtype, shape: w.shape.clone(), bytes }
-}
-
 /// The integer bound of a map, and the number of exponent groups it allows its input.
 fn bound_of(
     map: &LinearMap<Arc<IntWeights>>,
     shapes: &[Shape],
+    sums: &[Vec<IntRow>],
     precision: Precision,
 ) -> Result<(Bound, usize), String> {
-    let values = |w: &IntWeights| -> Vec<i32> {
-        match w.dtype {
-            DType::I16 => read_i16(&w.bytes).into_iter().map(i32::from).collect(),
-            _ => read_i32(&w.bytes),
-        }
+    // Sums up to 2^53 are exact in f64, and larger ones are refused below.
+    let reach = |op: usize, w: &Arc<IntWeights>| {
+        let inputs = row_len(&map.ops[op], &w.shape) as f64;
+        let of = |r: &IntRow| Reach { positive: r.positive as f64, negative: r.negative as f64, inputs };
+        sums[op].iter().map(of).collect()
     };
-    let found = rows::rows(
-        map,
-        shapes,
-        |w| w.shape.clone(),
-        |op, w| reach_of_rows(&values(w), row_len(&map.ops[op], &w.shape)),
-    )?;
+    let found = rows::rows(map, shapes, |w| w.shape.clone(), reach)?;
     let direct = |op: &MapOp<Arc<IntWeights>>| op.operands() == [ValueId(0)];
     let heavy_ops: Vec<&MapOp<Arc<IntWeights>>> = found.heavy.iter().map(|h| &map.ops[h.op]).collect();
     let groups = match heavy_ops.first() {
@@ -251,7 +220,7 @@ fn bound_of(
         major[g] = major[g].max(p.max(n));
         minor[g] = minor[g].max(p.min(n));
     }
-    let (square, patch) = patch_of(map, &found, groups, &slot, &values, &heavy_ops, &direct);
+    let (square, patch) = patch_of(map, &found, groups, &slot, sums, &heavy_ops, &direct);
     Ok((Bound { k: precision.ring_bits(), major, minor, square, patch }, groups))
 }
 
@@ -262,7 +231,7 @@ fn patch_of(
     found: &Rows,
     groups: usize,
     slot: &dyn Fn(usize) -> usize,
-    values: &dyn Fn(&IntWeights) -> Vec<i32>,
+    sums: &[Vec<IntRow>],
     heavy_ops: &[&MapOp<Arc<IntWeights>>],
     direct: &dyn Fn(&MapOp<Arc<IntWeights>>) -> bool,
 ) -> (Vec<u64>, Patch) {
@@ -276,11 +245,9 @@ fn patch_of(
     }
     let mut square = vec![0u64; groups];
     for h in &found.heavy {
-        let Some(w) = map.ops[h.op].constant() else { continue };
-        for (m, row) in values(w).chunks_exact(h.inputs.max(1)).enumerate() {
-            let sum = row.iter().map(|w| i64::from(*w).unsigned_abs().pow(2)).fold(0u64, u64::saturating_add);
+        for (m, row) in sums[h.op].iter().enumerate() {
             let g = slot(h.first + m);
-            square[g] = square[g].max(sum);
+            square[g] = square[g].max(row.square);
         }
     }
     let of = |op: &MapOp<Arc<IntWeights>>| match op {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pponnx_plans::constant::{read_i16, read_i32};
 use pponnx_plans::map::{LinearMap, MapOp};
 use pponnx_plans::reference::linear::adjoint;
 use pponnx_plans::reference::tensor::Tensor;
@@ -154,7 +155,7 @@ fn the_worst_input_stays_within_the_bound() {
 
 #[test]
 fn rows_of_zeros_and_tiny_weights_quantise() {
-    let zeros = Arc::new(RealTensor { shape: Shape(vec![2, 3]), data: vec![0.0, 0.0, 0.0, 1e-38, -1e-40, 0.0] });
+    let zeros = Arc::new(RealTensor { shape: Shape(vec![2, 3]), data: vec![0.0, 0.0, 0.0, 1e-38, -1e-40, 0.0].into() });
     let (int, _) =
         quantise_map(real(&[1, 3], vec![MapOp::MatMul { x: ValueId(0), w: zeros }]), Precision::Balanced).unwrap();
     assert!(int.scale.data.iter().all(|s| s.is_finite() && *s > 0.0));

@@ -1,10 +1,13 @@
 //! Constants as plain numbers and as ONNX initialisers.
 
+use std::sync::Arc;
+
 use pponnx_plans::value::{DType, Shape};
 use tract_onnx::pb;
-use tract_onnx::prelude::{DatumType, Tensor};
+use tract_onnx::prelude::{Datum, DatumType, Tensor};
 
 use super::{Constant, dtype_of, onnx_type};
+use crate::ir::floats::{Floats, all_finite};
 
 impl Constant {
     /// Element type; `None` for strings and other types without a number form.
@@ -17,13 +20,13 @@ impl Constant {
         Shape(self.0.shape().to_vec())
     }
 
-    /// The elements, if they are `f32` and finite.
-    pub fn floats(&self) -> Option<Vec<f32>> {
+    /// The elements, if they are `f32` and finite. They are not copied.
+    pub fn floats(&self) -> Option<Floats> {
         if self.0.datum_type() != DatumType::F32 {
             return None;
         }
-        let data = plain(&self.0)?;
-        data.iter().all(|v: &f32| v.is_finite()).then_some(data)
+        slice(&self.0).filter(|data| all_finite(data))?;
+        Some(Floats::shared(Arc::new(Shared(Arc::clone(&self.0)))))
     }
 
     /// The elements of an integer tensor.
@@ -59,7 +62,20 @@ impl Constant {
     }
 }
 
-fn plain<T: tract_onnx::prelude::Datum + Clone>(t: &Tensor) -> Option<Vec<T>> {
-    let view = t.try_as_plain_ram().ok()?;
-    Some(view.as_slice::<T>().ok()?.to_vec())
+fn slice<T: Datum>(t: &Tensor) -> Option<&[T]> {
+    t.try_as_plain_ram().ok()?.as_slice::<T>().ok()
+}
+
+fn plain<T: Datum + Clone>(t: &Tensor) -> Option<Vec<T>> {
+    slice(t).map(<[T]>::to_vec)
+}
+
+/// A tensor of `f32` whose elements others read.
+struct Shared(Arc<Tensor>);
+
+impl AsRef<[f32]> for Shared {
+    fn as_ref(&self) -> &[f32] {
+        // Whoever made it has looked.
+        slice(&self.0).unwrap_or_default()
+    }
 }

@@ -10,6 +10,7 @@ mod probe;
 mod read;
 mod refuse;
 mod shapes;
+mod stream;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub use prost::Message;
 use tract_onnx::prelude::{DatumType, Tensor};
 
 pub use guard::guarded;
-pub use probe::{Sample, probe};
+pub use probe::{Sample, load_and_type, probe};
 pub use read::read;
 pub use tract_onnx::pb;
 

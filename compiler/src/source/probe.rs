@@ -1,5 +1,6 @@
-//! Tries a local segment, and runs ONNX models for tests.
+//! Tries a local segment, runs ONNX models for tests, and loads them for measurements.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pponnx_plans::value::{DType, Shape};
@@ -40,6 +41,15 @@ pub fn probe(onnx: &[u8], inputs: &[Sample]) -> Result<Vec<Sample>, String> {
         }
     }
     Err(first.unwrap_or_default())
+}
+
+/// Loads a model and types it, and does nothing with it: what compiling takes is measured against this.
+///
+/// # Errors
+/// What the reader says, panics included.
+pub fn load_and_type(path: &Path) -> Result<(), String> {
+    let typed = || tract_onnx::onnx().with_ignore_value_info(true).model_for_path(path)?.into_typed().map(drop);
+    flat(guarded(typed))
 }
 
 fn flat<T>(result: Result<TractResult<T>, String>) -> Result<T, String> {

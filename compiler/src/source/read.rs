@@ -7,9 +7,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use pponnx_plans::valid::limits::ELEMENTS as MAX_ELEMENTS;
 use pponnx_plans::value::Shape;
+use prost::bytes::Bytes;
 use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
@@ -19,6 +21,7 @@ use tract_onnx::{Onnx, pb};
 
 use super::check::{self, name_of, reads};
 use super::guard::guarded;
+use super::stream::{self, ModelData};
 use super::{Constant, Fact, FrontOptions, Message, ModelSource, Network, OnnxNode, Outlet, dtype_of, shapes, typed};
 use crate::diag::{CompileError, Diagnostic};
 
@@ -28,13 +31,16 @@ use crate::diag::{CompileError, Diagnostic};
 /// All problems found: an unreadable file, unsupported or refused operators, tensors nobody makes, open dimensions, or
 /// what the ONNX reader says.
 pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, CompileError> {
-    let (fallback, bytes, dir) = open(source)?;
+    let Opened { name: fallback, bytes, hasher, data, dir } = open(source)?;
     let dir = dir.as_ref().and_then(|d| d.to_str());
-    let fw = tract_onnx::onnx().with_ignore_value_info(true);
-    let mut proto = pb::ModelProto::decode(&bytes[..]).map_err(|e| {
+    let mut fw = tract_onnx::onnx().with_ignore_value_info(true);
+    let mut proto = pb::ModelProto::decode(bytes).map_err(|e| {
         let text = format!("`{fallback}` is not an ONNX model, or incomplete: {e}");
         Diagnostic::new("not-onnx", text).hint("export the model again")
     })?;
+    if let Some(data) = data {
+        fw.provider = Arc::new(data);
+    }
     CompileError::unless_empty(strays(&proto))?;
     let (mut found, mut notes) = check::walk(&fw, &proto, dir);
     if let Some(graph) = proto.graph.as_mut() {
@@ -45,8 +51,7 @@ pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, Com
     if !(9..=18).contains(&opset) {
         notes.push(format!("operator set {opset}: the reader is tested with 9 to 18"));
     }
-    let digest = digest(&bytes, &proto, dir)?;
-    drop(bytes);
+    let digest = digest(hasher, &proto, dir)?;
     let order = sort(&proto)?;
     let Some(graph) = proto.graph.as_mut() else {
         return Err(Diagnostic::new("not-onnx", "the file holds no network").into());
@@ -89,26 +94,60 @@ pub fn read(source: &ModelSource, options: &FrontOptions) -> Result<Network, Com
     })
 }
 
-type Opened = (String, Vec<u8>, Option<PathBuf>);
+/// A model, before it is decoded.
+struct Opened {
+    /// For messages, and for a network without a name.
+    name: String,
+    /// The model, without the initialisers that `data` has.
+    bytes: Bytes,
+    /// Has seen the whole file.
+    hasher: blake3::Hasher,
+    data: Option<ModelData>,
+    dir: Option<PathBuf>,
+}
 
 fn open(source: &ModelSource) -> Result<Opened, Diagnostic> {
-    let opened = match source {
+    let opened: Opened = match source {
         ModelSource::Path(path) => {
-            let bytes = std::fs::read(path).map_err(|e| {
+            let unreadable = |e: std::io::Error| {
                 let text = format!("cannot read `{}`: {e}", path.display());
                 Diagnostic::new("unreadable-file", text).hint("check the path")
-            })?;
+            };
             let dir = path.parent().unwrap_or(Path::new("."));
             let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
             let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-            (name, bytes, Some(dir.to_path_buf()))
+            let file = std::fs::File::open(path).map_err(unreadable)?;
+            let folder = dir.canonicalize().map_err(unreadable)?;
+            // The reader takes folders as text only.
+            let slim = if dir.to_str().is_some() { stream::slim(&file).map_err(unreadable)? } else { None };
+            let (bytes, hasher, data) = match slim {
+                Some(slim) => (Bytes::from(slim.bytes), slim.hasher, Some(ModelData { file, folder })),
+                None => {
+                    let bytes = std::fs::read(path).map_err(unreadable)?;
+                    let hasher = hashed(&bytes);
+                    (bytes.into(), hasher, None)
+                }
+            };
+            Opened { name, bytes, hasher, data, dir: Some(dir.to_path_buf()) }
         }
-        ModelSource::Bytes { name, bytes, dir } => (name.clone(), bytes.clone(), dir.clone()),
+        ModelSource::Bytes { name, bytes, dir } => Opened {
+            name: name.clone(),
+            bytes: bytes.clone().into(),
+            hasher: hashed(bytes),
+            data: None,
+            dir: dir.clone(),
+        },
     };
-    if opened.1.is_empty() {
-        return Err(Diagnostic::new("not-onnx", format!("`{}` is empty", opened.0)));
+    if opened.bytes.is_empty() {
+        return Err(Diagnostic::new("not-onnx", format!("`{}` is empty", opened.name)));
     }
     Ok(opened)
+}
+
+fn hashed(bytes: &[u8]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(bytes);
+    hasher
 }
 
 /// External data that lies elsewhere than beside the model: a file from a stranger must not make us read others.
@@ -126,15 +165,13 @@ fn strays(proto: &pb::ModelProto) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Digest of the file, then of each external file it names, in order of their names.
-fn digest(bytes: &[u8], proto: &pb::ModelProto, dir: Option<&str>) -> Result<[u8; 32], Diagnostic> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(bytes);
+/// Digest of the file, which `hasher` has seen, then of each external file it names, in order of their names.
+fn digest(mut hasher: blake3::Hasher, proto: &pb::ModelProto, dir: Option<&str>) -> Result<[u8; 32], Diagnostic> {
     let graph = proto.graph.iter();
     let locations: BTreeSet<&str> = graph
         .flat_map(|g| &g.initializer)
         .flat_map(|t| &t.external_data)
-        .filter(|e| e.key == "location")
+        .filter(|e| e.key == "location" && e.value != stream::HERE)
         .map(|e| e.value.as_str())
         .collect();
     for location in locations {

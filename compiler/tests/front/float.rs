@@ -51,7 +51,7 @@ fn evaluate(map: &RealMap, inputs: &[&Sample]) -> Sample {
         .iter()
         .map(|s| Tensor { shape: s.shape.clone(), data: s.data.iter().map(|v| f64::from(*v)).collect() })
         .collect();
-    let weights = |w: &Arc<RealTensor>| Tensor { shape: w.shape.clone(), data: w.data.clone() };
+    let weights = |w: &Arc<RealTensor>| Tensor { shape: w.shape.clone(), data: w.data.to_vec() };
     let constants: Vec<Tensor<f32>> = map.map.ops.iter().filter_map(|op| op.constant()).map(weights).collect();
     let mut numbered = map.map.clone();
     let mut next = 0usize;

@@ -6,3 +6,4 @@ mod float;
 mod npz;
 mod operators;
 mod shared;
+mod stream;

@@ -28,6 +28,17 @@ pub enum FormatError {
         /// Number of bytes present.
         at: usize,
     },
+    /// The file system fails.
+    #[error("the plan cannot be read: {0}")]
+    Unreadable(String),
+    /// The file system fails.
+    #[error("the plan cannot be written: {what}")]
+    Unwritable {
+        /// The kind of failure.
+        kind: std::io::ErrorKind,
+        /// What the system says.
+        what: String,
+    },
     /// A size or count above what this crate is ready to hold.
     #[error("{what}: {found}, above the limit of {limit}")]
     TooLarge {

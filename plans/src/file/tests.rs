@@ -42,8 +42,9 @@ fn each_role_finds_its_own_constants() {
             bundle.constants_of(role).iter().map(|id| bundle.constants[id.index()].digest).collect();
         wanted.sort_unstable();
         assert_eq!(file.constants.iter().map(|(d, _)| *d).collect::<Vec<_>>(), wanted);
-        for (digest, blob) in file.constants.iter() {
-            assert_eq!(store.get(digest), Some(blob));
+        for (digest, size) in file.constants.iter() {
+            let blob = file.constants.load(digest).unwrap();
+            assert_eq!((store.load(digest).unwrap(), blob.len() as u64), (blob, size));
         }
     }
 }
@@ -192,6 +193,52 @@ fn equal_constants_are_stored_once() {
     // One digest cannot have two sizes.
     bundle.constants[4].shape = Shape(vec![23]);
     assert!(matches!(write(&bundle, Role::Device, &store), Err(FormatError::Corrupt(_))));
+}
+
+/// A file whose bytes change, or that ends, after it was opened.
+struct Shifty(Vec<u8>, std::sync::Mutex<Option<usize>>);
+
+impl ReadAt for Shifty {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        let mut bytes = self.0.clone();
+        match *self.1.lock().unwrap() {
+            Some(at) if at >= bytes.len() => bytes.truncate(at - bytes.len()),
+            Some(at) => bytes[at] ^= 1,
+            None => {}
+        }
+        bytes.read_at(buf, offset)
+    }
+}
+
+#[test]
+fn what_changes_behind_the_first_look_is_noticed() {
+    let bytes = sample_file(Role::EdgeA);
+    let blob = count_at(&bytes) + 8 + 32 + 8;
+    for (change, wanted) in [(blob, ConstError::Changed), (bytes.len() + blob, ConstError::Unreadable(String::new()))] {
+        let shifty = Arc::new(Shifty(bytes.clone(), std::sync::Mutex::new(None)));
+        let file = open(Arc::clone(&shifty) as Arc<dyn ReadAt>, bytes.len() as u64).unwrap();
+        assert!(file.verify().is_ok());
+        *shifty.1.lock().unwrap() = Some(change);
+        let digest = *file.constants.iter().next().unwrap().0;
+        let error = file.constants.load(&digest).unwrap_err();
+        assert_eq!(std::mem::discriminant(&error), std::mem::discriminant(&wanted), "{error}");
+        assert!(file.verify().is_err());
+        assert!(write(&file.bundle, Role::EdgeA, &file.constants).is_err());
+    }
+}
+
+#[test]
+fn large_constants_are_read_in_pieces() {
+    let mut store = ConstStore::new();
+    let bytes: Vec<u8> = (0..2 * PIECE + 3).map(|i| (i % 251) as u8).collect();
+    let digest = store.insert(bytes.clone());
+    let mut stored = ConstStore::new();
+    let place = [&[7; 5][..], &bytes].concat();
+    stored.insert_stored(digest, Arc::new(place), 5, bytes.len() as u64);
+    assert_eq!(stored.load(&digest), Ok(Arc::new(bytes)));
+    assert_eq!(stored.load(&[0; 32]), Err(ConstError::Missing));
+    stored.merge(store);
+    assert_eq!((stored.len(), stored.size(&digest)), (1, Some(2 * PIECE as u64 + 3)));
 }
 
 proptest! {

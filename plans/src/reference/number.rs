@@ -63,6 +63,38 @@ fn range_of_bits(hi: i32, lo: u32) -> Result<(f32, f32), NumberError> {
     Ok((f32::from_bits(hi), f32::from_bits(lo)))
 }
 
+/// The loops over elements that the choice of exponents needs. A runtime has its own, equal to [`Plain`] bit for bit.
+pub trait Measure {
+    /// See [`scan`]; `None` where that refuses.
+    fn scan(&self, x: &[f32]) -> Option<(f32, f32)>;
+
+    /// `sums += q^2`, `q = ceil(|x| * 2^e) <= 2^15`, e in [-126, 126]; slices of equal lengths.
+    fn add_squares(&self, x: &[f32], e: i32, sums: &mut [u64]);
+
+    /// The sum of all `q^2`.
+    fn sum_squares(&self, x: &[f32], e: i32) -> u64;
+}
+
+/// The meaning of [`Measure`].
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Measure for Plain {
+    fn scan(&self, x: &[f32]) -> Option<(f32, f32)> {
+        scan(x).ok()
+    }
+
+    fn add_squares(&self, x: &[f32], e: i32, sums: &mut [u64]) {
+        let scale = pow2(e);
+        sums.iter_mut().zip(x).for_each(|(s, v)| *s += square(*v, scale));
+    }
+
+    fn sum_squares(&self, x: &[f32], e: i32) -> u64 {
+        let scale = pow2(e);
+        x.iter().map(|v| square(*v, scale)).sum()
+    }
+}
+
 /// The parts of a tensor that share one exponent: `groups` equal parts of axis 1.
 #[derive(Clone, Copy, Debug)]
 struct Groups {
@@ -111,8 +143,22 @@ impl Groups {
 /// # Errors
 /// [`NumberError`]; nothing of the tensor may be sent then.
 pub fn exponents(x: &[f32], shape: &Shape, groups: usize, range: &Range) -> Result<Vec<i32>, NumberError> {
+    exponents_by(&Plain, x, shape, groups, range)
+}
+
+/// [`exponents`] with other loops over the elements.
+///
+/// # Errors
+/// [`NumberError`]; nothing of the tensor may be sent then.
+pub fn exponents_by(
+    measure: &impl Measure,
+    x: &[f32],
+    shape: &Shape,
+    groups: usize,
+    range: &Range,
+) -> Result<Vec<i32>, NumberError> {
     // also refuses a tensor that no bound looks at
-    scan(x)?;
+    measure.scan(x).ok_or(NumberError::NotFinite)?;
     Groups::new(x.len(), shape, groups)?;
     let mut limits: Vec<Option<i32>> = vec![None; groups];
     // without bounds only `|X| < 2^31` remains
@@ -126,14 +172,14 @@ pub fn exponents(x: &[f32], shape: &Shape, groups: usize, range: &Range) -> Resu
         for part in 0..count {
             let (mut hi, mut lo) = (0f32, 0f32);
             for block in parts.blocks(x, part) {
-                let (h, l) = scan(block)?;
+                let (h, l) = measure.scan(block).ok_or(NumberError::NotFinite)?;
                 (hi, lo) = (hi.max(h), lo.max(l));
             }
             if hi.max(lo) == 0.0 {
                 continue;
             }
             let group = part / (count / groups);
-            let limit = bound.map(|b| Limit::new(b, x, shape, &parts, part, hi.max(lo))).transpose()?;
+            let limit = bound.map(|b| Limit::new(measure, b, x, shape, &parts, part, hi.max(lo))).transpose()?;
             let a = part_exponent((hi, lo), limit.as_ref()).ok_or(NumberError::NoExponent { group })?;
             limits[group] = Some(limits[group].map_or(a, |b| b.min(a)));
         }
@@ -173,6 +219,7 @@ struct Limit {
 
 impl Limit {
     fn new(
+        measure: &impl Measure,
         bound: &Bound,
         x: &[f32],
         shape: &Shape,
@@ -189,7 +236,7 @@ impl Limit {
         }
         let (patch, square) = match bound.square.as_slice() {
             [] => (None, 0),
-            square => (Some(PatchSum::new(x, shape, parts, group, top, &bound.patch)?), entry(square)?),
+            square => (Some(PatchSum::new(measure, x, shape, parts, group, top, &bound.patch)?), entry(square)?),
         };
         let end = 1u128 << (bound.k - 1);
         Ok(Limit { end, major: entry(&bound.major)?, minor: entry(&bound.minor)?, patch, square })
@@ -215,6 +262,7 @@ struct PatchSum {
 
 impl PatchSum {
     fn new(
+        measure: &impl Measure,
         x: &[f32],
         shape: &Shape,
         parts: &Groups,
@@ -224,18 +272,17 @@ impl PatchSum {
     ) -> Result<PatchSum, NumberError> {
         // top < 2^(E+1), so that top * 2^(14-E) < 2^15.
         let e = (14 - (((f64::from(top).to_bits() >> 52) & 0x7ff) as i32 - 1023)).min(126);
-        let scale = pow2(e);
         let blocks = parts.blocks(x, group);
         let (sum, len) = match patch {
             Patch::Whole => {
-                let sum = blocks.map(|b| b.iter().map(|v| square(*v, scale)).sum::<u64>()).fold(0, u64::saturating_add);
+                let sum = blocks.map(|b| measure.sum_squares(b, e)).fold(0, u64::saturating_add);
                 (sum, parts.batch * parts.block())
             }
             Patch::LastAxis => {
                 // With two axes the last one is the one that falls into groups.
                 let len = if shape.rank() <= 2 { parts.block() } else { shape.0.last().copied().unwrap_or(1) };
                 let rows = blocks.flat_map(|b| b.chunks(len.max(1)));
-                (rows.map(|r| r.iter().map(|v| square(*v, scale)).sum()).max().unwrap_or(0), len)
+                (rows.map(|r| measure.sum_squares(r, e)).max().unwrap_or(0), len)
             }
             Patch::Window { kernel, strides, dilations, pads_before, pads_after } => {
                 let dims = shape.0.get(2..).unwrap_or(&[]);
@@ -247,7 +294,7 @@ impl PatchSum {
                 for block in blocks {
                     let mut sums = vec![0u64; parts.pixels];
                     for channel in block.chunks(parts.pixels.max(1)) {
-                        sums.iter_mut().zip(channel).for_each(|(s, v)| *s += square(*v, scale));
+                        measure.add_squares(channel, e, &mut sums);
                     }
                     let mut dims = dims.to_vec();
                     for a in 0..dims.len() {
@@ -314,12 +361,29 @@ impl Taps {
         }
         let mut y = vec![0u64; outer * out * inner];
         for o in 0..outer {
-            for j in 0..out {
-                let to = &mut y[(o * out + j) * inner..][..inner];
-                for tap in 0..self.kernel {
-                    let at = (j * self.stride + tap * self.dilation).checked_sub(self.before);
-                    let Some(i) = at.filter(|i| *i < d) else { continue };
-                    to.iter_mut().zip(&x[(o * d + i) * inner..][..inner]).for_each(|(t, v)| *t += v);
+            let (x, y) = (&x[o * d * inner..][..d * inner], &mut y[o * out * inner..][..out * inner]);
+            for tap in 0..self.kernel {
+                // The windows whose element under this tap is not padding.
+                let shift = tap * self.dilation;
+                let first = self.before.saturating_sub(shift).div_ceil(self.stride);
+                let end = (d + self.before).saturating_sub(shift).div_ceil(self.stride).min(out);
+                if first >= end {
+                    continue;
+                }
+                let from = first * self.stride + shift - self.before;
+                if inner == 1 {
+                    // One pass a tap; a stride of one has an arm of its own, where the elements lie side by side.
+                    let to = &mut y[first..end];
+                    match self.stride {
+                        1 => to.iter_mut().zip(&x[from..]).for_each(|(t, v)| *t += v),
+                        stride => to.iter_mut().zip(x[from..].iter().step_by(stride)).for_each(|(t, v)| *t += v),
+                    }
+                    continue;
+                }
+                for j in first..end {
+                    let i = j * self.stride + shift - self.before;
+                    let to = &mut y[j * inner..][..inner];
+                    to.iter_mut().zip(&x[i * inner..][..inner]).for_each(|(t, v)| *t += v);
                 }
             }
         }

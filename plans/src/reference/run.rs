@@ -4,6 +4,7 @@
 //! tests can fix them, exhaust them or tamper with what travels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::EvalError;
 use super::check;
@@ -339,8 +340,8 @@ impl<'a> Runner<'a> {
                 let (_, exponents) = encoded(*source)?;
                 let (sd, sb) = self.constant(*scale)?;
                 let (bd, bb) = self.constant(*bias)?;
-                let group = group.map(|g| self.constant(g)).transpose()?.map(|(d, b)| (d, read_u32(b)));
-                let (scale, bias) = (read_f64(sb), read_f32(bb));
+                let group = group.map(|g| self.constant(g)).transpose()?.map(|(d, b)| (d, read_u32(&b)));
+                let (scale, bias) = (read_f64(&sb), read_f32(&bb));
                 let group = group.as_ref().map(|(d, data)| Broadcast { shape: &d.shape, data });
                 let scale = Broadcast { shape: &sd.shape, data: &scale };
                 let bias = Broadcast { shape: &bd.shape, data: &bias };
@@ -355,7 +356,7 @@ impl<'a> Runner<'a> {
                 let given = given.collect::<Result<Vec<_>, Fault>>()?;
                 let (_, bytes) = self.constant(*model)?;
                 let failed = |message| RunError::Local { model: *model, message };
-                let results = self.locals.run(*model, bytes, &given).map_err(failed)?;
+                let results = self.locals.run(*model, &bytes, &given).map_err(failed)?;
                 if results.len() != step.results.len() || !results.iter().zip(&step.results).all(|(r, t)| r.fits(t)) {
                     return Err(failed("its results are not those the plan declares".into()).into());
                 }
@@ -421,10 +422,10 @@ impl<'a> Runner<'a> {
         Ok(Tensor::new(shape.clone(), words.into_iter().map(|w| w & number::low_bits(k)).collect())?)
     }
 
-    fn constant(&self, c: ConstId) -> Result<(&'a ConstDecl, &'a [u8]), RunError> {
+    fn constant(&self, c: ConstId) -> Result<(&'a ConstDecl, Arc<Vec<u8>>), RunError> {
         let decl = self.bundle.constants.get(c.index()).ok_or(RunError::Constant(c))?;
-        let bytes = self.constants.get(&decl.digest).filter(|b| b.len() == decl.bytes());
-        bytes.map(|b| (decl, b.as_slice())).ok_or(RunError::Constant(c))
+        let bytes = self.constants.load(&decl.digest).ok().filter(|b| b.len() == decl.bytes());
+        bytes.map(|b| (decl, b)).ok_or(RunError::Constant(c))
     }
 
     fn weights(&self, map: MapId) -> Result<BTreeMap<ConstId, Tensor<i32>>, Fault> {
@@ -432,7 +433,7 @@ impl<'a> Runner<'a> {
         ops.filter_map(|op| op.constant())
             .map(|c| {
                 let (decl, bytes) = self.constant(*c)?;
-                Ok((*c, Tensor::weights(decl, bytes)?))
+                Ok((*c, Tensor::weights(decl, &bytes)?))
             })
             .collect()
     }

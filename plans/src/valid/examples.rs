@@ -44,7 +44,7 @@ impl Constants {
 
     fn tensor(&self, c: &ConstId) -> Tensor<i32> {
         let decl = &self.decls[c.index()];
-        Tensor::weights(decl, self.store.get(&decl.digest).unwrap()).unwrap()
+        Tensor::weights(decl, &self.store.load(&decl.digest).unwrap()).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Report, limits};
 use crate::map::{LinearMap, MapOp};
 use crate::op::Op;
-use crate::plan::{Bundle, Patch, Program, Range, Slot, SlotKind};
+use crate::plan::{Bundle, Patch, Program, Range, SUITES, Slot, SlotKind};
 use crate::reference::linear;
 use crate::reference::moves::broadcast;
 use crate::value::{ConstId, DType, MapId, Role, Shape, SlotId, ValueId, ValueType};
@@ -19,7 +19,7 @@ fn fault<T>(rule: &'static str, message: impl Into<String>) -> Result<T, Fault> 
 
 /// Reports every violation of a T rule.
 pub(super) fn check(bundle: &Bundle, report: &mut Report) {
-    if bundle.header.suite != "chacha20" {
+    if !SUITES.contains(&bundle.header.suite.as_str()) {
         report.bundle("T14", format!("unknown mask stream `{}`", bundle.header.suite));
     }
     if super::dealer(&bundle.header.scheme).is_none() {

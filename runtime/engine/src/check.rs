@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use pponnx_kernels::{KernelError, Kernels};
+use pponnx_kernels::{Kernels, RankOne};
 use pponnx_keys::{CheckData, MapCheck, Part};
 use pponnx_plans::map::{CheckForm, LinearMap, MapOp};
 use pponnx_plans::plan::Bundle;
@@ -22,16 +22,23 @@ use zeroize::Zeroizing;
 
 use crate::error::EngineError;
 use crate::memory::Encoded;
+use crate::reveal::Lifted;
 use crate::ring::unfit;
 use crate::site::CheckSite;
 
-/// A value that passed the integrity check. Only [`CheckMaterial`] makes one, and `decode` takes nothing else.
+/// A value that passed the integrity check, or was made from elements that did. Only [`Tally::settle`] makes one, and
+/// nothing else of a result reaches a later step.
 pub struct Verified<T>(T);
 
 impl<T> Verified<T> {
     /// The checked value.
     pub fn value(&self) -> &T {
         &self.0
+    }
+
+    /// The checked value, out of its wrapping.
+    pub fn into_value(self) -> T {
+        self.0
     }
 }
 
@@ -81,29 +88,9 @@ impl Layout {
         self.positions() * self.channels
     }
 
-    /// `sum a[c] * beta[o * inner + i] * x[o, c, i]`, given the inner product of field elements and integers.
-    fn product<T>(
-        &self,
-        a: &[u64],
-        beta: &[u64],
-        x: &[T],
-        dot: impl Fn(&[u64], &[T]) -> Result<u64, KernelError>,
-    ) -> Result<Fp, EngineError> {
-        let dot = |v: &[u64], x: &[T]| dot(v, x).map(Fp::new).map_err(unfit);
-        let mut sum = Fp::ZERO;
-        if self.inner == 1 {
-            for (b, row) in beta.iter().zip(x.chunks(self.channels.max(1))) {
-                sum = sum.add(Fp::new(*b).times(dot(a, row)?));
-            }
-            return Ok(sum);
-        }
-        let entry = self.channels * self.inner;
-        for (b, x) in beta.chunks(self.inner.max(1)).zip(x.chunks(entry.max(1))) {
-            for (a, row) in a.iter().zip(x.chunks(self.inner.max(1))) {
-                sum = sum.add(Fp::new(*a).times(dot(b, row)?));
-            }
-        }
-        Ok(sum)
+    /// The vector `a (x) beta`, as kernels take it.
+    fn vector<'a>(&self, a: &'a [u64], beta: &'a [u64]) -> RankOne<'a> {
+        RankOne { a, beta, inner: self.inner.max(1) }
     }
 }
 
@@ -183,15 +170,23 @@ impl CheckMaterial {
         inputs: &[&Encoded],
         z: Vec<i64>,
         site: &CheckSite,
-        kernels: Kernels,
+        kernels: &Kernels,
     ) -> Result<Verified<Vec<i64>>, EngineError> {
-        let material = self.maps.get(&map).ok_or_else(|| wrong(map.0, "they are missing"))?;
-        let MapMaterial { layout, a, beta, right } = material;
-        if z.len() != layout.len() {
+        let mut tally = self.tally(map, self.right(map, inputs, kernels)?)?;
+        if z.len() != tally.len() {
             return Err(wrong(map.0, "the result has another size"));
         }
-        let left = layout.product(a, beta, &z, |c, z| kernels.dot_p61_i64(c, z))?;
-        let right = match (right, inputs) {
+        tally.add(&z, kernels)?;
+        tally.settle(z, site)
+    }
+
+    /// The right side `sum_i <c_i, x_i>` of a map's check. It needs no reply.
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if the inputs are not those of the map.
+    pub(crate) fn right(&self, map: MapId, inputs: &[&Encoded], kernels: &Kernels) -> Result<Fp, EngineError> {
+        let MapMaterial { beta, right, .. } = self.material(map)?;
+        match (right, inputs) {
             (Right::Flat(cs), inputs) if cs.len() == inputs.len() => {
                 let mut sum = Fp::ZERO;
                 for (c, x) in cs.iter().zip(inputs) {
@@ -200,22 +195,73 @@ impl CheckMaterial {
                     }
                     sum = sum.add(Fp::new(kernels.dot_p61_i32(c, &x.x).map_err(unfit)?));
                 }
-                sum
+                Ok(sum)
             }
             (Right::Product { layout, g }, [x]) if layout.len() == x.x.len() => {
-                layout.product(g, beta, &x.x, |c, x| kernels.dot_p61_i32(c, x))?
+                let sum = kernels.rank_one_p61_i32(&layout.vector(g, beta), 0, &x.x).map_err(unfit)?;
+                Ok(Fp::new(sum))
             }
-            _ => return Err(wrong(map.0, "the inputs are others")),
-        };
-        if left != right {
-            return Err(EngineError::IntegrityCheckFailed {
-                segment: site.segment.clone(),
-                map,
-                slot: site.slot,
-                blame: site.blame,
-            });
+            _ => Err(wrong(map.0, "the inputs are others")),
         }
-        Ok(Verified(z))
+    }
+
+    /// Begins the left side `<v, z>` of a map's check, whose right side is known.
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if there are no check vectors of the map.
+    pub(crate) fn tally(&self, map: MapId, right: Fp) -> Result<Tally<'_>, EngineError> {
+        Ok(Tally { map, material: self.material(map)?, right, left: Fp::ZERO, at: 0 })
+    }
+
+    fn material(&self, map: MapId) -> Result<&MapMaterial, EngineError> {
+        self.maps.get(&map).ok_or_else(|| wrong(map.0, "they are missing"))
+    }
+}
+
+/// One check under way: the elements of a result in order, piece by piece.
+pub(crate) struct Tally<'a> {
+    map: MapId,
+    material: &'a MapMaterial,
+    right: Fp,
+    left: Fp,
+    at: usize,
+}
+
+impl Tally<'_> {
+    /// Number of elements of the result.
+    pub(crate) fn len(&self) -> usize {
+        self.material.layout.len()
+    }
+
+    /// Takes in the next elements.
+    ///
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if they are more than the result has.
+    pub(crate) fn add<T: Lifted>(&mut self, z: &[T], kernels: &Kernels) -> Result<(), EngineError> {
+        if self.len() - self.at < z.len() {
+            return Err(wrong(self.map.0, "the result has another size"));
+        }
+        let MapMaterial { layout, a, beta, .. } = self.material;
+        let sum = T::rank_one(kernels, &layout.vector(a, beta), self.at, z).map_err(unfit)?;
+        self.left = self.left.add(Fp::new(sum));
+        self.at += z.len();
+        Ok(())
+    }
+
+    /// Ends the check and releases what was made from the elements.
+    ///
+    /// # Errors
+    /// [`EngineError::IntegrityCheckFailed`] if the sides disagree or elements are missing.
+    pub(crate) fn settle<T>(self, made: T, site: &CheckSite) -> Result<Verified<T>, EngineError> {
+        if self.at == self.len() && self.left == self.right {
+            return Ok(Verified(made));
+        }
+        Err(EngineError::IntegrityCheckFailed {
+            segment: site.segment.clone(),
+            map: self.map,
+            slot: site.slot,
+            blame: site.blame,
+        })
     }
 }
 
@@ -298,8 +344,13 @@ mod tests {
                 let v = reference::outer(form, &shape, &elements(&a), &elements(&beta)).unwrap();
                 let z: Vec<i64> =
                     (0..shape.len() as i64).map(|i| (i * 0x1234_5678_9abc + 7) * (1 - i % 2 * 2)).collect();
-                let got = layout.product(&a, &beta, &z, |v, z| kernels.dot_p61_i64(v, z)).unwrap();
+                let product = |at, z: &[i64]| kernels.rank_one_p61_i64(&layout.vector(&a, &beta), at, z).map(Fp::new);
+                let got = product(0, &z).unwrap();
                 assert_eq!(got, reference::dot(&v.data, &z), "{form:?} {shape}");
+                for cut in 0..z.len() {
+                    let (head, tail) = (product(0, &z[..cut]).unwrap(), product(cut, &z[cut..]).unwrap());
+                    assert_eq!(head.add(tail), got, "{form:?} {shape} {cut}");
+                }
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Checked integers to real numbers.
 
-use pponnx_kernels::Kernels;
-use pponnx_plans::reference::number::{decode_one, pow2};
+use pponnx_kernels::{Activation, DecodeRows, Kernels};
+use pponnx_plans::reference::number::pow2;
 use pponnx_plans::value::Shape;
 
 use crate::check::Verified;
 use crate::error::EngineError;
 use crate::memory::Encoded;
+use crate::reveal::Lifted;
 use crate::ring::unfit;
 use crate::value::TensorValue;
 
@@ -90,41 +91,66 @@ fn picked<T: Copy>(data: &[T], indices: &[usize]) -> Result<Vec<T>, String> {
     all.ok_or_else(|| "a constant is shorter than its shape".into())
 }
 
-/// `f32(f64(z) * scale * 2^-a + f64(bias))`, equal to [`pponnx_plans::reference::number::decode`] bit for bit: one
-/// product, one sum, one rounding, never fused.
+/// Decodes a whole tensor, see [`Decoder`].
 ///
 /// # Errors
-/// [`EngineError::PlanMismatch`] if a group number lies beyond the groups of `source`; loading has checked it.
+/// As [`Decoder::new`].
 pub(crate) fn decode(
     z: &Verified<Vec<i64>>,
     source: &Encoded,
     table: &DecodeTable,
-    kernels: Kernels,
+    kernels: &Kernels,
 ) -> Result<TensorValue, EngineError> {
-    let out = decoded(z.value(), &source.exponents, table, kernels)?;
+    let mut out = vec![0f32; z.value().len()];
+    Decoder::new(table, &source.exponents)?.decode(0, z.value(), &mut out, kernels)?;
     TensorValue::from_f32(table.shape.clone(), out)
 }
 
-fn decoded(z: &[i64], exponents: &[i32], table: &DecodeTable, kernels: Kernels) -> Result<Vec<f32>, EngineError> {
-    let inverse: Vec<f64> = exponents.iter().map(|a| pow2(-a)).collect();
-    let of = |group: u32| inverse.get(group as usize).copied();
-    let factors = match table.group.as_slice() {
-        [] => table.scale.iter().map(|s| of(0).map(|f| s * f)).collect::<Option<Vec<f64>>>(),
-        groups => table.scale.iter().zip(groups).map(|(s, g)| of(*g).map(|f| s * f)).collect(),
-    };
-    let factors = factors.ok_or_else(|| EngineError::mismatch("decode names a group that its source lacks"))?;
-    let mut out = vec![0f32; z.len()];
-    let rows = factors.iter().zip(&table.bias).cycle();
-    if table.run == 1 {
-        let each = z.iter().zip(rows).zip(&mut out);
-        each.for_each(|((z, (factor, bias)), out)| *out = decode_one(*z, *factor, *bias));
-    } else {
-        let run = table.run.max(1);
-        for ((z, out), (factor, bias)) in z.chunks(run).zip(out.chunks_mut(run)).zip(rows) {
-            kernels.decode_row(z, *factor, *bias, out).map_err(unfit)?;
-        }
+/// A table with the exponents of one request: `f32(f64(z) * scale * 2^-a + f64(bias))`, equal to
+/// [`pponnx_plans::reference::number::decode`] bit for bit: one product, one sum, one rounding, never fused.
+pub(crate) struct Decoder<'a> {
+    table: &'a DecodeTable,
+    factors: Vec<f64>,
+}
+
+impl Decoder<'_> {
+    /// # Errors
+    /// [`EngineError::PlanMismatch`] if a group number lies beyond the groups of the source; loading has checked it.
+    pub(crate) fn new<'a>(table: &'a DecodeTable, exponents: &[i32]) -> Result<Decoder<'a>, EngineError> {
+        let inverse: Vec<f64> = exponents.iter().map(|a| pow2(-a)).collect();
+        let of = |group: u32| inverse.get(group as usize).copied();
+        let factors = match table.group.as_slice() {
+            [] => table.scale.iter().map(|s| of(0).map(|f| s * f)).collect::<Option<Vec<f64>>>(),
+            groups => table.scale.iter().zip(groups).map(|(s, g)| of(*g).map(|f| s * f)).collect(),
+        };
+        let factors = factors.ok_or_else(|| EngineError::mismatch("decode names a group that its source lacks"))?;
+        Ok(Decoder { table, factors })
     }
-    Ok(out)
+
+    /// Shape of the result.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.table.shape
+    }
+
+    /// Decodes the elements `z`, of which the first is element `start` of the tensor.
+    ///
+    /// # Errors
+    /// Slices of different lengths.
+    pub(crate) fn decode<T: Lifted>(
+        &self,
+        start: usize,
+        z: &[T],
+        out: &mut [f32],
+        kernels: &Kernels,
+    ) -> Result<(), EngineError> {
+        let rows = DecodeRows {
+            run: self.table.run.max(1),
+            factors: &self.factors,
+            biases: &self.table.bias,
+            activation: Activation::None,
+        };
+        T::decode(kernels, z, start, &rows, out).map_err(unfit)
+    }
 }
 
 #[cfg(test)]
@@ -180,8 +206,16 @@ mod tests {
                 exponents,
             ).unwrap();
             let table = DecodeTable::new(&to, &scale, &bias, group.as_ref()).unwrap();
-            let got = decoded(&z, exponents, &table, Kernels::detect()).unwrap();
-            prop_assert_eq!(got, want);
+            let kernels = Kernels::detect();
+            let decoder = Decoder::new(&table, exponents).unwrap();
+            let mut got = vec![0f32; z.len()];
+            decoder.decode(0, &z, &mut got, &kernels).unwrap();
+            prop_assert_eq!(&got, &want);
+            let cut = seed as usize % (z.len() + 1);
+            let (head, tail) = got.split_at_mut(cut);
+            decoder.decode(0, &z[..cut], head, &kernels).unwrap();
+            decoder.decode(cut, &z[cut..], tail, &kernels).unwrap();
+            prop_assert_eq!(&got, &want);
         }
     }
 

@@ -3,21 +3,27 @@
 //! No sockets, clocks or random sources: payloads come in through [`Execution::supply`] and go out through
 //! [`Execution::outgoing`]. Two executions of one plan, request, session and inputs send the same bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_keys::{Mask, SessionKey, Side, StreamAt};
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Step;
-use pponnx_plans::value::{Role, SlotId, ValueId};
+use pponnx_plans::reference::scalar::Fp;
+use pponnx_plans::value::{MapId, Role, SlotId, ValueId};
 
 use crate::check::CheckMaterial;
-use crate::decode;
+use crate::decode::{self, Decoder};
 use crate::encode;
 use crate::error::EngineError;
-use crate::memory::{Value, Values};
+use crate::fuse::{Close, Fused, Minus, Open, Run};
+use crate::memory::{Payload, Value, Values};
 use crate::plan::{LoadedPlan, Prepared};
+use crate::profile::{Profile, Stage, Stages, Tools};
+use crate::reveal::{Cover, reveal};
 use crate::ring;
+use crate::upload::upload;
 use crate::value::TensorValue;
 
 /// What a role must hold to run a request.
@@ -74,6 +80,13 @@ impl Secrets {
         }
     }
 
+    fn loaded_mut(&mut self) -> Option<&mut BTreeMap<SlotId, Vec<u8>>> {
+        match self {
+            Secrets::Device { loaded, .. } | Secrets::EdgeA { loaded } => Some(loaded),
+            Secrets::EdgeB { .. } | Secrets::Offline { .. } => None,
+        }
+    }
+
     fn check(&self) -> Option<&CheckMaterial> {
         match self {
             Secrets::Device { check, .. } => Some(check),
@@ -81,6 +94,9 @@ impl Secrets {
         }
     }
 }
+
+/// Most bytes of masks and pads that wait to be used: what stays in a second-level cache.
+pub const AHEAD_BYTES: usize = 1 << 20;
 
 /// How far an execution came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +133,13 @@ pub struct Execution {
     inbox: BTreeMap<SlotId, Vec<u8>>,
     received: BTreeSet<SlotId>,
     outbox: Vec<Outgoing>,
+    /// Right sides of checks, computed ahead of the replies.
+    rights: BTreeMap<MapId, Fp>,
+    /// Streams made ahead, each used once.
+    ahead: BTreeMap<(SlotId, u8), Mask>,
     returned: Option<Vec<TensorValue>>,
     failed: bool,
+    profile: Profile,
 }
 
 impl Execution {
@@ -156,18 +177,27 @@ impl Execution {
         for (i, input) in inputs.into_iter().enumerate() {
             values.set(ValueId(i as u32), Value::Tensor(input))?;
         }
+        let profile = Profile::new(plan.clock());
         Ok(Execution {
             plan,
             request,
             secrets,
             values,
+            profile,
             pc: 0,
             inbox: BTreeMap::new(),
             received: BTreeSet::new(),
             outbox: Vec::new(),
+            rights: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             returned: None,
             failed: false,
         })
+    }
+
+    /// Where the time went so far; all zero unless the plan has a clock ([`LoadedPlan::with_clock`]).
+    pub fn stages(&self) -> Stages {
+        self.profile.stages()
     }
 
     /// The request's number.
@@ -183,16 +213,38 @@ impl Execution {
         self.alive()?;
         let plan = Arc::clone(&self.plan);
         while let Some((step, prepared)) = plan.step(self.pc) {
+            if let Some(fused) = plan.run_at(self.pc) {
+                match (self.missing(fused), &fused.run) {
+                    (None, _) => {
+                        if let Err(error) = self.execute_run(&plan, fused) {
+                            self.fail();
+                            return Err(error);
+                        }
+                        let steps = self.pc..self.pc + fused.steps;
+                        steps.filter_map(|at| plan.step(at)).for_each(|(_, p)| self.free(p));
+                        self.pc += fused.steps;
+                        continue;
+                    }
+                    (Some((from, slot)), Run::Upload { .. } | Run::Reveal { .. }) => {
+                        return Ok(Progress::Wait { from, slot });
+                    }
+                    // the product need not wait for its correction
+                    (Some(_), Run::Answer { .. }) => {}
+                }
+            }
             if let Op::Recv { from, slot } = step.op
                 && !self.inbox.contains_key(&slot)
             {
                 return Ok(Progress::Wait { from, slot });
             }
-            if let Err(error) = self.execute(&plan, step, prepared) {
+            let started = self.profile.start();
+            let done = self.execute(&plan, step, prepared);
+            self.profile.stop(Stage::of(&step.op), started);
+            if let Err(error) = done {
                 self.fail();
                 return Err(error);
             }
-            prepared.frees.iter().for_each(|v| self.values.free(*v));
+            self.free(prepared);
             self.pc += 1;
         }
         Ok(Progress::Done)
@@ -254,7 +306,171 @@ impl Execution {
         self.outbox.clear();
         self.inbox.clear();
         self.returned = None;
+        self.rights.clear();
+        self.ahead.clear();
         self.values.clear();
+    }
+
+    fn free(&mut self, step: &Prepared) {
+        step.frees.iter().for_each(|v| self.values.free(*v));
+    }
+
+    /// Work of the device that needs no reply: for the time in which the network and the edges are busy. Expands the pads
+    /// of the replies it waits for and the mask of the upload after them, as far as [`AHEAD_BYTES`] go, and computes the
+    /// sides of the checks that depend on what was sent.
+    ///
+    /// # Errors
+    /// As [`Execution::resume`].
+    pub fn prepare_ahead(&mut self) -> Result<(), EngineError> {
+        self.alive()?;
+        let plan = Arc::clone(&self.plan);
+        let mut pc = self.pc;
+        while plan.step(pc).is_some() {
+            match plan.run_at(pc) {
+                Some(Fused { run: Run::Reveal { map, inputs, open, .. }, steps }) => {
+                    if !self.rights.contains_key(map) && inputs.iter().all(|v| self.values.encoded(*v).is_ok()) {
+                        let right = self.right(&plan, *map, inputs)?;
+                        self.rights.insert(*map, right);
+                    }
+                    if let Open::Pad(slot) = open {
+                        self.expand(&plan, *slot, Side::Pad)?;
+                    }
+                    pc += steps;
+                }
+                Some(Fused { run: Run::Upload { mask, .. }, .. }) => {
+                    if let Some(slot) = mask {
+                        self.expand(&plan, *slot, Side::Mask)?;
+                    }
+                    return Ok(());
+                }
+                Some(Fused { run: Run::Answer { .. }, steps }) => pc += steps,
+                None => pc += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a stream now, if it fits beside those that wait already.
+    fn expand(&mut self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<(), EngineError> {
+        if self.ahead.contains_key(&(slot, side as u8)) {
+            return Ok(());
+        }
+        let bytes = |m: &Mask| m.elements() * if m.width() <= 32 { 4 } else { 8 };
+        let mask = self.stream(plan, slot, side)?;
+        let there: usize = self.ahead.values().map(bytes).sum();
+        if there + bytes(&mask) <= AHEAD_BYTES {
+            self.ahead.insert((slot, side as u8), mask.expand());
+        }
+        Ok(())
+    }
+
+    fn right(&self, plan: &LoadedPlan, map: MapId, inputs: &[ValueId]) -> Result<Fp, EngineError> {
+        let inputs = inputs.iter().map(|v| self.values.encoded(*v)).collect::<Result<Vec<_>, _>>()?;
+        let right = || self.check_material()?.right(map, &inputs, plan.kernels());
+        self.profile.measure(Stage::Check, right)
+    }
+
+    fn check_material(&self) -> Result<&CheckMaterial, EngineError> {
+        self.secrets.check().ok_or_else(|| EngineError::mismatch("no check data"))
+    }
+
+    /// The payload that a run still needs.
+    fn missing(&self, fused: &Fused) -> Option<(Role, SlotId)> {
+        let (reply, minus) = match &fused.run {
+            Run::Upload { .. } => (None, None),
+            Run::Reveal { from, slot, open: Open::Minus(minus), .. } => (Some((*from, *slot)), Some(minus)),
+            Run::Reveal { from, slot, open: Open::Pad(_) | Open::Bare, .. } => (Some((*from, *slot)), None),
+            Run::Answer { close: Close::Minus(minus), .. } => (None, Some(minus)),
+            Run::Answer { close: Close::Pad(_) | Close::Bare, .. } => (None, None),
+        };
+        let minus = minus.and_then(|m| if let Minus::Recv(from, slot) = m { Some((*from, *slot)) } else { None });
+        [reply, minus].into_iter().flatten().find(|(_, slot)| !self.inbox.contains_key(slot))
+    }
+
+    /// A payload that has come, proven to be one that packing can write.
+    fn payload(&mut self, plan: &LoadedPlan, from: Role, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        let payload = self.inbox.remove(&slot).unwrap_or_default();
+        ring::canonical(&payload, plan.slot(slot)?).map_err(|what| EngineError::PeerMisbehaved {
+            role: from,
+            slot,
+            what: what.to_string(),
+        })?;
+        Ok(payload)
+    }
+
+    /// The bytes of a correction, which are used once.
+    fn correction(&mut self, plan: &LoadedPlan, minus: Minus) -> Result<Vec<u8>, EngineError> {
+        match minus {
+            Minus::Recv(from, slot) => self.payload(plan, from, slot),
+            Minus::Load(slot) => {
+                let bytes = self.secrets.loaded_mut().and_then(|l| l.remove(&slot));
+                let bytes = bytes.ok_or(EngineError::OutOfPairs { request: self.request, slot })?;
+                ring::canonical(&bytes, plan.slot(slot)?).map_err(|what| {
+                    EngineError::mismatch(format!("stored correction of slot {slot}: {what}; make the stock again"))
+                })?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn execute_run(&mut self, plan: &LoadedPlan, fused: &Fused) -> Result<(), EngineError> {
+        match &fused.run {
+            Run::Upload { x, groups, range, encoded, mask, to, slot } => {
+                let mask = mask.map(|slot| self.made(plan, slot, Side::Mask)).transpose()?;
+                let x = self.values.tensor(*x)?;
+                let (_, prepared) = plan.step(self.pc).ok_or_else(|| EngineError::mismatch("no such step"))?;
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
+                let (made, payload) =
+                    upload(x, *groups, plan.range(*range)?, mask, plan.slot(*slot)?, tools, prepared)?;
+                self.values.set(*encoded, Value::Encoded(made))?;
+                self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+            Run::Reveal { from, slot, open, check, map, inputs, decode, source, y } => {
+                let right = match self.rights.remove(map) {
+                    Some(right) => right,
+                    None => self.right(plan, *map, inputs)?,
+                };
+                let reply = self.payload(plan, *from, *slot)?;
+                let k = plan.slot(*slot)?.k;
+                let pad = match open {
+                    Open::Pad(slot) => Some(self.made(plan, *slot, Side::Pad)?),
+                    Open::Minus(_) | Open::Bare => None,
+                };
+                let correction = match open {
+                    Open::Minus(minus) => Some(self.correction(plan, *minus)?),
+                    Open::Pad(_) | Open::Bare => None,
+                };
+                let cover = match (pad, &correction) {
+                    (Some(pad), _) => Cover::Pad(pad.into_parts()),
+                    (None, Some(bytes)) => Cover::Minus(bytes),
+                    (None, None) => Cover::Bare,
+                };
+                let step = |at| plan.step(at).map(|(_, p)| p).ok_or_else(|| EngineError::mismatch("no such step"));
+                let decoder = Decoder::new(step(*decode)?.decode_table()?, &self.values.encoded(*source)?.exponents)?;
+                let tally = self.check_material()?.tally(*map, right)?;
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
+                let made = reveal(&reply, cover, k, tally, &decoder, step(*check)?.check_site()?, tools)?;
+                let tensor = TensorValue::from_f32(decoder.shape().clone(), made.into_value())?;
+                self.values.set(*y, Value::Tensor(tensor))?;
+            }
+            Run::Answer { map, inputs, close, to, slot } => {
+                let pad = match close {
+                    Close::Pad(slot) => Some(self.stream(plan, *slot, Side::Pad)?),
+                    Close::Minus(_) | Close::Bare => None,
+                };
+                let correction = match close {
+                    Close::Minus(minus) => Some(self.correction(plan, *minus)?),
+                    Close::Pad(_) | Close::Bare => None,
+                };
+                let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
+                let payload = self.profile.measure(Stage::Apply, || {
+                    let slot = plan.slot(*slot)?;
+                    plan.answer(*map, &inputs, correction.as_deref(), pad, slot)
+                })?;
+                self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+        }
+        Ok(())
     }
 
     fn execute(&mut self, plan: &LoadedPlan, step: &Step, prepared: &Prepared) -> Result<(), EngineError> {
@@ -293,8 +509,13 @@ impl Execution {
                 results.push(Value::Tensor(decode::decode(z, source, prepared.decode_table()?, plan.kernels())?));
             }
             Op::Local { inputs, .. } => {
-                let inputs = inputs.iter().map(|v| self.values.tensor(*v)).collect::<Result<Vec<_>, _>>()?;
-                let outputs = prepared.local()?.run(&inputs, &step.results)?;
+                // what no later step reads is given away, so that the segment may work on it in place
+                let taken: Vec<_> = inputs.iter().map(|v| self.values.take_tensor(*v, prepared)).collect();
+                let given = inputs.iter().zip(taken).map(|(v, taken)| match taken {
+                    Some(tensor) => Ok(Cow::Owned(tensor)),
+                    None => self.values.tensor(*v).map(Cow::Borrowed),
+                });
+                let outputs = prepared.local()?.run(given.collect::<Result<_, _>>()?, &step.results)?;
                 results.extend(outputs.into_iter().map(Value::Tensor));
             }
             Op::Return { outputs } => {
@@ -304,6 +525,10 @@ impl Execution {
             Op::Send { to, slot, x } | Op::Store { to, slot, x } => {
                 let payload = ring::pack(self.values.get(*x)?, plan.slot(*slot)?, plan.kernels())?;
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
+            }
+            Op::Recv { from, slot } if prepared.packed => {
+                let (bytes, decl) = (self.payload(plan, *from, *slot)?, plan.slot(*slot)?);
+                results.push(Value::Payload(Payload { bytes, k: decl.k, shape: decl.shape.clone() }));
             }
             Op::Recv { from, slot } => {
                 let payload = self.inbox.remove(slot).unwrap_or_default();
@@ -323,7 +548,7 @@ impl Execution {
             }
             Op::Apply { map, inputs } => {
                 let inputs = inputs.iter().map(|v| self.values.get(*v)).collect::<Result<Vec<_>, _>>()?;
-                results.push(plan.apply(*map, &inputs)?);
+                results.push(plan.apply(*map, prepared.first_result, &inputs)?);
             }
             Op::Sub { a, b } => {
                 let a = self.values.take(*a, prepared)?;
@@ -346,11 +571,19 @@ impl Execution {
         Ok(())
     }
 
+    /// The mask or pad of a slot, made ahead or now.
+    fn made(&mut self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<Mask, EngineError> {
+        match self.ahead.remove(&(slot, side as u8)) {
+            Some(mask) => Ok(mask),
+            None => self.stream(plan, slot, side),
+        }
+    }
+
     /// The mask or pad of a slot for this request.
     fn stream(&self, plan: &LoadedPlan, slot: SlotId, side: Side) -> Result<Mask, EngineError> {
         let session = self.secrets.session().ok_or_else(|| EngineError::mismatch("this role holds no session key"))?;
         let at = StreamAt { digest: *plan.digest(), request: self.request, slot: slot.0, side };
         let decl = plan.slot(slot)?;
-        Ok(session.mask(&at, decl.shape.len(), decl.k))
+        Ok(session.mask(plan.suite(), &at, decl.shape.len(), decl.k))
     }
 }

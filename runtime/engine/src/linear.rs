@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 
 use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, KernelError, Kernels, MatMulSpec, Output};
-use pponnx_kernels::{PackedConv, PackedConvTranspose, PackedMatMul, Weights, Word};
+use pponnx_kernels::{PackedConv, PackedConvTranspose, PackedMatMul, Weights, packed_len};
 use pponnx_plans::constant::ConstStore;
 use pponnx_plans::map::{LinearMap, MapOp};
-use pponnx_plans::plan::Bundle;
+use pponnx_plans::plan::{Bundle, Slot};
 use pponnx_plans::reference::linear;
 use pponnx_plans::reference::tensor::Tensor;
 use pponnx_plans::value::{ConstId, DType, MapId, Shape, ValueId};
 
 use crate::error::EngineError;
-use crate::memory::Value;
+use crate::memory::{Payload, Value};
 use crate::plan::constant_bytes;
-use crate::ring::{RingWord, unfit};
+use crate::ring::{self, RingWord, unfit};
 
 /// How one operation of a map is evaluated.
 enum Packed {
@@ -46,7 +46,7 @@ impl PackedMap {
         bundle: &Bundle,
         constants: &ConstStore,
         id: MapId,
-        kernels: Kernels,
+        kernels: &Kernels,
     ) -> Result<PackedMap, EngineError> {
         let map = bundle.maps.get(id.index());
         let map = map.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {id}")))?;
@@ -66,21 +66,59 @@ impl PackedMap {
         Ok(PackedMap { shapes, ops, last })
     }
 
-    /// Applies the map. All inputs must have words of the same width.
-    pub(crate) fn apply(&self, map: &LinearMap, inputs: &[&Value], kernels: Kernels) -> Result<Value, EngineError> {
-        match inputs.first() {
-            Some(Value::Ring32(_)) => self.run::<u32>(map, inputs, kernels),
-            Some(Value::Ring64(_)) => self.run::<u64>(map, inputs, kernels),
-            _ => Err(unfit("a map of something else than ring elements")),
+    /// Applies the map over the ring of width `ring`. All inputs must have words of the same width.
+    pub(crate) fn apply(
+        &self,
+        map: &LinearMap,
+        ring: u32,
+        inputs: &[&Value],
+        kernels: &Kernels,
+    ) -> Result<Value, EngineError> {
+        if narrow(inputs)? {
+            Ok(u32::value(self.run::<u32>(map, ring, inputs, None, kernels)?.ok_or_else(lost)?))
+        } else {
+            Ok(u64::value(self.run::<u64>(map, ring, inputs, None, kernels)?.ok_or_else(lost)?))
         }
     }
 
-    fn run<W: RingWord>(&self, map: &LinearMap, inputs: &[&Value], kernels: Kernels) -> Result<Value, EngineError> {
-        let lost = || unfit(format!("segment {}: a value is not there", map.name));
-        let mut values: Vec<Option<Cow<'_, Tensor<W>>>> = Vec::with_capacity(self.shapes.len());
+    /// The payload of a slot: the map's result, less a packed correction if there is one.
+    pub(crate) fn answer(
+        &self,
+        map: &LinearMap,
+        slot: &Slot,
+        inputs: &[&Value],
+        correction: Option<&[u8]>,
+        kernels: &Kernels,
+    ) -> Result<Vec<u8>, EngineError> {
+        let bytes = packed_len(slot.shape.len(), slot.k).ok_or_else(|| unfit("a payload beyond memory"))?;
+        let mut payload = vec![0u8; bytes];
+        let answer = Answer { correction, bytes: &mut payload };
+        let rest = if narrow(inputs)? {
+            self.run::<u32>(map, slot.k, inputs, Some(answer), kernels)?.map(u32::value)
+        } else {
+            self.run::<u64>(map, slot.k, inputs, Some(answer), kernels)?.map(u64::value)
+        };
+        // `None`: the last operation has written the payload itself
+        let Some(mut result) = rest else { return Ok(payload) };
+        if let Some(bytes) = correction {
+            let correction = ring::unpack(bytes, slot, kernels).map_err(unfit)?;
+            result = ring::sub(result, &correction, kernels)?;
+        }
+        ring::pack(&result, slot, kernels)
+    }
+
+    /// Runs the operations. With an answer to write, the last operation writes it if it can, and nothing is returned.
+    fn run<W: RingWord>(
+        &self,
+        map: &LinearMap,
+        ring: u32,
+        inputs: &[&Value],
+        mut answer: Option<Answer<'_>>,
+        kernels: &Kernels,
+    ) -> Result<Option<Tensor<W>>, EngineError> {
+        let mut values: Vec<Held<'_, W>> = Vec::with_capacity(self.shapes.len());
         for (input, shape) in inputs.iter().zip(&map.inputs) {
-            let tensor = W::of(input).filter(|t| &t.shape == shape).ok_or_else(lost)?;
-            values.push(Some(Cow::Borrowed(tensor)));
+            values.push(Held::of(input, shape, ring, kernels)?);
         }
         if values.len() != map.inputs.len() {
             return Err(lost());
@@ -88,59 +126,184 @@ impl PackedMap {
         for (i, (op, packed)) in map.ops.iter().zip(&self.ops).enumerate() {
             let shape = self.shapes.get(values.len()).ok_or_else(lost)?;
             let operands = op.operands();
-            let at = |v: &ValueId| values.get(v.index()).and_then(|v| v.as_deref()).ok_or_else(lost);
-            let xs = operands.iter().map(at).collect::<Result<Vec<&Tensor<W>>, _>>()?;
-            let result = match (packed, op, xs.as_slice()) {
-                (Packed::Light, MapOp::Reshape { x, .. }, _) if self.last[x.index()] == i => {
-                    // Nothing moves: the words change hands if they are the map's own.
-                    let taken = values.get_mut(x.index()).and_then(Option::take).ok_or_else(lost)?;
-                    Tensor { shape: shape.clone(), data: taken.into_owned().data }
+            let operand = operands.first().map_or(0, |v| v.index());
+            let result = if let Some(kernel) = packed.kernel() {
+                let last = i + 1 == map.ops.len() && map.output.index() == values.len();
+                if last && let Some(Answer { correction, bytes }) = answer.take() {
+                    let x = values.get(operand).ok_or_else(lost)?.input()?;
+                    kernel.run(kernels, ring, x, Output::Answer { correction, bytes }).map_err(unfit)?;
+                    return Ok(None);
                 }
-                (Packed::Light, _, xs) => linear::step::<_, W, i32>(op, xs, None).map_err(unfit)?,
-                (Packed::Reference(w), _, xs) => linear::step(op, xs, Some(w)).map_err(unfit)?,
-                (Packed::Conv(p), _, [x]) => {
-                    filled(shape, |y| kernels.conv(p, <W as Word>::BITS, Input::Words(&x.data), Output::Words(y)))?
+                let x = values.get(operand).ok_or_else(lost)?.input()?;
+                let mut data = vec![W::default(); shape.len()];
+                kernel.run(kernels, ring, x, Output::Words(&mut data)).map_err(unfit)?;
+                Tensor { shape: shape.clone(), data }
+            } else {
+                for v in &operands {
+                    values.get_mut(v.index()).ok_or_else(lost)?.unpack(kernels)?;
                 }
-                (Packed::ConvTranspose(p), _, [x]) => filled(shape, |y| {
-                    kernels.conv_transpose(p, <W as Word>::BITS, Input::Words(&x.data), Output::Words(y))
-                })?,
-                (Packed::MatMul { blocks, order }, _, [x]) => {
-                    filled(shape, |y| products(blocks, order, &x.data, y, kernels))?
+                match (packed, op) {
+                    (Packed::Light, MapOp::Reshape { x, .. }) if self.last[x.index()] == i => {
+                        // Nothing moves: the words change hands if they are the map's own.
+                        let taken = values.get_mut(x.index()).map(|v| std::mem::replace(v, Held::Gone));
+                        Tensor { shape: shape.clone(), data: taken.ok_or_else(lost)?.owned()?.data }
+                    }
+                    _ => {
+                        let of = |v: &ValueId| values.get(v.index()).ok_or_else(lost)?.words();
+                        let xs = operands.iter().map(of).collect::<Result<Vec<&Tensor<W>>, _>>()?;
+                        match packed {
+                            Packed::Light => linear::step::<_, W, i32>(op, &xs, None).map_err(unfit)?,
+                            Packed::Reference(w) => linear::step(op, &xs, Some(w)).map_err(unfit)?,
+                            Packed::MatMul { blocks, order } => {
+                                let [x] = xs.as_slice() else { return Err(lost()) };
+                                let mut data = vec![W::default(); shape.len()];
+                                products(blocks, order, ring, &x.data, &mut data, kernels).map_err(unfit)?;
+                                Tensor { shape: shape.clone(), data }
+                            }
+                            Packed::Conv(_) | Packed::ConvTranspose(_) => return Err(lost()),
+                        }
+                    }
                 }
-                _ => return Err(lost()),
             };
-            values.push(Some(Cow::Owned(result)));
+            values.push(Held::Words(Cow::Owned(result)));
             for v in operands.iter().filter(|v| self.last[v.index()] == i) {
-                values[v.index()] = None;
+                values[v.index()] = Held::Gone;
             }
         }
-        let result = values.get_mut(map.output.index()).and_then(Option::take).ok_or_else(lost)?;
-        Ok(W::value(result.into_owned()))
+        let result = values.get_mut(map.output.index()).map(|v| std::mem::replace(v, Held::Gone));
+        let mut result = result.ok_or_else(lost)?;
+        result.unpack(kernels)?;
+        result.owned().map(Some)
     }
 }
 
-/// A tensor that a kernel fills.
-fn filled<W: RingWord>(
-    shape: &Shape,
-    fill: impl FnOnce(&mut [W]) -> Result<(), KernelError>,
-) -> Result<Tensor<W>, EngineError> {
-    let mut data = vec![W::default(); shape.len()];
-    fill(&mut data).map_err(unfit)?;
-    Ok(Tensor { shape: shape.clone(), data })
+fn lost() -> EngineError {
+    unfit("a linear map without its values")
+}
+
+/// Whether the inputs of a map have words of 32 bits.
+fn narrow(inputs: &[&Value]) -> Result<bool, EngineError> {
+    match inputs.first() {
+        Some(Value::Ring32(_)) => Ok(true),
+        Some(Value::Ring64(_)) => Ok(false),
+        Some(Value::Payload(p)) => Ok(p.k <= 32),
+        _ => Err(unfit("a map of something else than ring elements")),
+    }
+}
+
+/// Where a map's last operation may write.
+struct Answer<'a> {
+    correction: Option<&'a [u8]>,
+    bytes: &'a mut [u8],
+}
+
+/// A value of a map under evaluation.
+enum Held<'a, W: RingWord> {
+    Words(Cow<'a, Tensor<W>>),
+    /// A payload of the map's own ring, which kernels read as it is.
+    Packed(&'a Payload),
+    /// No later operation reads it.
+    Gone,
+}
+
+impl<'a, W: RingWord> Held<'a, W> {
+    fn of(input: &'a Value, shape: &Shape, ring: u32, kernels: &Kernels) -> Result<Held<'a, W>, EngineError> {
+        if let Value::Payload(payload) = input {
+            if &payload.shape != shape {
+                return Err(lost());
+            }
+            let mut held = Held::Packed(payload);
+            if payload.k != ring {
+                held.unpack(kernels)?;
+            }
+            return Ok(held);
+        }
+        let tensor = W::of(input).filter(|t| &t.shape == shape).ok_or_else(lost)?;
+        Ok(Held::Words(Cow::Borrowed(tensor)))
+    }
+
+    fn unpack(&mut self, kernels: &Kernels) -> Result<(), EngineError> {
+        if let Held::Packed(payload) = self {
+            let mut data = vec![W::default(); payload.shape.len()];
+            kernels.unpack(&payload.bytes, payload.k, &mut data).map_err(unfit)?;
+            *self = Held::Words(Cow::Owned(Tensor { shape: payload.shape.clone(), data }));
+        }
+        Ok(())
+    }
+
+    fn input(&self) -> Result<Input<'_, W>, EngineError> {
+        match self {
+            Held::Words(tensor) => Ok(Input::Words(&tensor.data)),
+            Held::Packed(payload) => Ok(Input::Packed(&payload.bytes)),
+            Held::Gone => Err(lost()),
+        }
+    }
+
+    fn words(&self) -> Result<&Tensor<W>, EngineError> {
+        match self {
+            Held::Words(tensor) => Ok(tensor),
+            Held::Packed(_) | Held::Gone => Err(lost()),
+        }
+    }
+
+    fn owned(self) -> Result<Tensor<W>, EngineError> {
+        match self {
+            Held::Words(tensor) => Ok(tensor.into_owned()),
+            Held::Packed(_) | Held::Gone => Err(lost()),
+        }
+    }
+}
+
+/// One call of a kernel does the whole operation.
+enum Kernel<'a> {
+    Conv(&'a PackedConv),
+    ConvTranspose(&'a PackedConvTranspose),
+    MatMul(&'a PackedMatMul),
+}
+
+impl Kernel<'_> {
+    fn run<W: RingWord>(
+        &self,
+        kernels: &Kernels,
+        ring: u32,
+        x: Input<'_, W>,
+        y: Output<'_, W>,
+    ) -> Result<(), KernelError> {
+        match self {
+            Kernel::Conv(p) => kernels.conv(p, ring, x, y),
+            Kernel::ConvTranspose(p) => kernels.conv_transpose(p, ring, x, y),
+            Kernel::MatMul(p) => kernels.matmul(p, ring, x, y),
+        }
+    }
+}
+
+impl Packed {
+    fn kernel(&self) -> Option<Kernel<'_>> {
+        match self {
+            Packed::Conv(p) => Some(Kernel::Conv(p)),
+            Packed::ConvTranspose(p) => Some(Kernel::ConvTranspose(p)),
+            Packed::MatMul { blocks, order } => match (blocks.as_slice(), order.as_slice()) {
+                ([one], [_]) => Some(Kernel::MatMul(one)),
+                _ => None,
+            },
+            Packed::Reference(_) | Packed::Light => None,
+        }
+    }
 }
 
 fn products<W: RingWord>(
     blocks: &[PackedMatMul],
     order: &[usize],
+    ring: u32,
     x: &[W],
     y: &mut [W],
-    kernels: Kernels,
+    kernels: &Kernels,
 ) -> Result<(), KernelError> {
     let n = order.len().max(1);
     let (xs, ys) = ((x.len() / n).max(1), (y.len() / n).max(1));
     for ((x, y), block) in x.chunks_exact(xs).zip(y.chunks_exact_mut(ys)).zip(order) {
         if let Some(block) = blocks.get(*block) {
-            kernels.matmul(block, <W as Word>::BITS, Input::Words(x), Output::Words(y))?;
+            kernels.matmul(block, ring, Input::Words(x), Output::Words(y))?;
         }
     }
     Ok(())
@@ -152,7 +315,7 @@ fn pack(
     op: &MapOp,
     w: ConstId,
     shapes: &[Shape],
-    kernels: Kernels,
+    kernels: &Kernels,
 ) -> Result<Packed, EngineError> {
     let (decl, bytes) = constant_bytes(bundle, constants, w)?;
     let weights = |range: std::ops::Range<usize>| {
@@ -220,7 +383,7 @@ fn pack(
             });
             Packed::MatMul { blocks: blocks.collect::<Result<_, _>>()?, order: order(lead, batch) }
         }
-        _ => Packed::Reference(Tensor::weights(decl, bytes).map_err(unfit)?),
+        _ => Packed::Reference(Tensor::weights(decl, &bytes).map_err(unfit)?),
     };
     Ok(packed)
 }

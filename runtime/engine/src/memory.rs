@@ -19,6 +19,16 @@ pub(crate) struct Encoded {
     pub(crate) shape: Shape,
 }
 
+/// A received tensor as it came.
+pub(crate) struct Payload {
+    /// Packed elements.
+    pub(crate) bytes: Vec<u8>,
+    /// Ring width.
+    pub(crate) k: u32,
+    /// Shape of the tensor.
+    pub(crate) shape: Shape,
+}
+
 /// One value.
 pub(crate) enum Value {
     /// A plain tensor.
@@ -29,6 +39,8 @@ pub(crate) enum Value {
     Ring32(Tensor<u32>),
     /// Residues of 33 to 60 bits.
     Ring64(Tensor<u64>),
+    /// Residues as they came, which only linear maps read.
+    Payload(Payload),
     /// Signed integers, unchecked.
     Lifted(Vec<i64>),
     /// Signed integers that passed the check.
@@ -42,6 +54,7 @@ impl Value {
             Value::Encoded(_) => "an encoded tensor",
             Value::Ring32(_) => "residues of 32 bits",
             Value::Ring64(_) => "residues of 64 bits",
+            Value::Payload(_) => "packed residues",
             Value::Lifted(_) => "lifted integers",
             Value::Checked(_) => "checked integers",
         }
@@ -52,6 +65,7 @@ impl Value {
         match self {
             Value::Ring32(t) => t.data.zeroize(),
             Value::Ring64(t) => t.data.zeroize(),
+            Value::Payload(p) => p.bytes.zeroize(),
             Value::Tensor(_) | Value::Encoded(_) | Value::Lifted(_) | Value::Checked(_) => {}
         }
     }
@@ -118,6 +132,15 @@ impl Values {
             Value::Ring32(t) => Ok(Value::Ring32(t.clone())),
             Value::Ring64(t) => Ok(Value::Ring64(t.clone())),
             other => Err(ill_typed(id, "residues", Some(other))),
+        }
+    }
+
+    /// A plain tensor, moved out if this step is its last use; else `None`.
+    pub(crate) fn take_tensor(&mut self, id: ValueId, step: &Prepared) -> Option<TensorValue> {
+        let place = self.places.get_mut(id.index()).filter(|_| step.takes.contains(&id))?;
+        match place.take_if(|v| matches!(v, Value::Tensor(_)))? {
+            Value::Tensor(tensor) => Some(tensor),
+            _ => None,
         }
     }
 

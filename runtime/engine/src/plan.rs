@@ -1,11 +1,13 @@
 //! A plan made ready to run on one role: weights packed, local segments prepared, constants broadcast.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pponnx_kernels::Kernels;
-use pponnx_keys::Suite;
+use pponnx_keys::{Mask, Suite};
 use pponnx_plans::constant::{ConstDecl, ConstStore, read_f32, read_f64, read_u32};
+use pponnx_plans::map::LinearMap;
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
 use pponnx_plans::valid::ValidBundle;
@@ -13,9 +15,12 @@ use pponnx_plans::value::{ConstId, DType, MapId, Role, SlotId, ValueId, ValueTyp
 
 use crate::decode::{DecodeTable, Table};
 use crate::error::EngineError;
+use crate::fuse::{self, Fused};
 use crate::linear::PackedMap;
 use crate::local::LocalModel;
 use crate::memory::Value;
+use crate::profile::Clock;
+use crate::ring;
 use crate::site::{CheckSite, EncodeSite, check_site, encode_site, groups_of};
 use crate::value::TensorValue;
 
@@ -27,9 +32,13 @@ pub(crate) struct LocalSite {
 
 impl LocalSite {
     /// Runs the segment; its outputs must be of the types that the plan says.
-    pub(crate) fn run(&self, inputs: &[&TensorValue], types: &[ValueType]) -> Result<Vec<TensorValue>, EngineError> {
+    pub(crate) fn run(
+        &self,
+        inputs: Vec<Cow<'_, TensorValue>>,
+        types: &[ValueType],
+    ) -> Result<Vec<TensorValue>, EngineError> {
         let segment = || self.name.clone();
-        let outputs = self.model.run(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
+        let outputs = self.model.run_owned(inputs).map_err(|source| EngineError::Local { segment: segment(), source })?;
         if !outputs.iter().map(TensorValue::value_type).eq(types.iter().cloned()) {
             let have: Vec<String> = outputs.iter().map(|o| o.value_type().to_string()).collect();
             let want: Vec<String> = types.iter().map(ToString::to_string).collect();
@@ -60,6 +69,8 @@ pub(crate) struct Prepared {
     pub(crate) frees: Vec<ValueId>,
     /// Those among them that the step reads once, so that it may work on them in place.
     pub(crate) takes: Vec<ValueId>,
+    /// Whether linear maps alone read what the step receives, so that it may stay packed.
+    pub(crate) packed: bool,
     extra: Extra,
 }
 
@@ -85,18 +96,35 @@ impl Prepared {
     }
 }
 
+/// The mask stream that a bundle asks for. Edge A makes no masks, so its processor may lack the instructions.
+fn suite(bundle: &Bundle, role: Role) -> Result<Suite, EngineError> {
+    let name = &bundle.header.suite;
+    let suite = Suite::from_name(name);
+    let suite = suite.ok_or_else(|| EngineError::mismatch(format!("unknown mask stream {name:?}")))?;
+    if role != Role::EdgeA && !suite.is_available() {
+        return Err(EngineError::mismatch(format!(
+            "mask stream {name:?} needs a processor with AES instructions, which this one lacks; compile the model with \
+             `--suite chacha20`"
+        )));
+    }
+    Ok(suite)
+}
+
 /// The plan of one role, ready to run. Immutable: requests share it through an `Arc`.
 pub struct LoadedPlan {
     bundle: Arc<ValidBundle>,
     digest: [u8; 32],
+    suite: Suite,
     role: Role,
     kernels: Kernels,
+    runs: Vec<Option<Fused>>,
     program: Program,
     types: Vec<ValueType>,
     steps: Vec<Prepared>,
     maps: BTreeMap<MapId, PackedMap>,
     recvs: BTreeMap<SlotId, Role>,
     loads: Vec<SlotId>,
+    clock: Option<Clock>,
 }
 
 impl LoadedPlan {
@@ -106,7 +134,7 @@ impl LoadedPlan {
     /// # Errors
     /// [`EngineError::Constant`] for a constant that is missing, of another size, or holds NaN, infinity or a group
     /// number beyond the groups; [`EngineError::Local`] for a sub-model that cannot be read;
-    /// [`EngineError::PlanMismatch`] for a mask stream that this build does not know.
+    /// [`EngineError::PlanMismatch`] for a mask stream that this build or this processor does not have.
     pub fn load(
         bundle: impl Into<Arc<ValidBundle>>,
         role: Role,
@@ -114,27 +142,28 @@ impl LoadedPlan {
         kernels: Kernels,
     ) -> Result<LoadedPlan, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
-        if Suite::from_name(&bundle.header.suite).is_none() {
-            return Err(EngineError::mismatch(format!("unknown mask stream {:?}", bundle.header.suite)));
-        }
+        let suite = suite(&bundle, role)?;
         let program = bundle.program(role).cloned().unwrap_or_else(|| Program::new(role));
         let types = program.types();
         let mut steps = Vec::with_capacity(program.steps.len());
         let mut maps = BTreeMap::new();
         let mut first_result = program.params.len();
         let mut unread = unread_from(&program);
+        let readers = program.steps.iter().filter(|s| !matches!(s.op, Op::Apply { .. }));
+        let unpacked: BTreeSet<usize> = readers.flat_map(|s| s.op.operands()).map(|v| v.index()).collect();
         for (i, step) in program.steps.iter().enumerate() {
             let mut frees = unread.remove(&i).unwrap_or_default();
             frees.sort_unstable();
             let operands = step.op.operands();
             let once = |v: &&ValueId| operands.iter().filter(|o| o == v).count() == 1;
             let takes = frees.iter().filter(once).copied().collect();
-            let extra = extra(&bundle, &program, constants, i, step)?;
-            steps.push(Prepared { first_result, frees, takes, extra });
+            let extra = extra(&bundle, &program, constants, &kernels, i, step)?;
+            let packed = !unpacked.contains(&first_result);
+            steps.push(Prepared { first_result, frees, takes, packed, extra });
             if let Op::Apply { map, .. } = &step.op
                 && !maps.contains_key(map)
             {
-                maps.insert(*map, PackedMap::load(&bundle, constants, *map, kernels)?);
+                maps.insert(*map, PackedMap::load(&bundle, constants, *map, &kernels)?);
             }
             first_result += step.results.len();
         }
@@ -148,16 +177,29 @@ impl LoadedPlan {
         });
         Ok(LoadedPlan {
             digest: *bundle.digest(),
+            suite,
             recvs: recvs.collect(),
             loads: loads.collect(),
             bundle,
             role,
             kernels,
+            runs: fuse::runs(&program),
             program,
             types,
             steps,
             maps,
+            clock: None,
         })
+    }
+
+    /// The same, with executions that count where their time goes ([`crate::profile`]).
+    pub fn with_clock(mut self, clock: Clock) -> LoadedPlan {
+        self.clock = Some(clock);
+        self
+    }
+
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        self.clock
     }
 
     /// The bundle the plan belongs to.
@@ -170,14 +212,27 @@ impl LoadedPlan {
         &self.digest
     }
 
+    /// The mask stream of the bundle.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
     /// Whose plan it is.
     pub fn role(&self) -> Role {
         self.role
     }
 
     /// The kernels it runs on.
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The same plan, evaluated step by step, as the validator reasons about it, and not in fused runs. Slower, with
+    /// the same results: for conformance tests.
+    #[must_use]
+    pub fn stepwise(mut self) -> LoadedPlan {
+        self.runs.clear();
+        self
     }
 
     /// Slots whose stored corrections a request of this role takes, in the order of the program.
@@ -213,6 +268,11 @@ impl LoadedPlan {
         self.program.steps.get(pc).zip(self.steps.get(pc))
     }
 
+    /// The run of steps that begins there.
+    pub(crate) fn run_at(&self, pc: usize) -> Option<&Fused> {
+        self.runs.get(pc).and_then(Option::as_ref)
+    }
+
     pub(crate) fn range(&self, index: usize) -> Result<&Range, EngineError> {
         self.bundle.ranges.get(index).ok_or_else(|| EngineError::mismatch(format!("the bundle has no range {index}")))
     }
@@ -221,11 +281,35 @@ impl LoadedPlan {
         ring_width(&self.types, id.index())
     }
 
-    pub(crate) fn apply(&self, map: MapId, inputs: &[&Value]) -> Result<Value, EngineError> {
+    /// The result of a map, `y`.
+    pub(crate) fn apply(&self, map: MapId, y: usize, inputs: &[&Value]) -> Result<Value, EngineError> {
+        let (packed, decl) = self.map(map)?;
+        packed.apply(decl, ring_width(&self.types, y)?, inputs, &self.kernels)
+    }
+
+    /// The payload of a slot: a map's result, less a correction or plus a pad.
+    pub(crate) fn answer(
+        &self,
+        map: MapId,
+        inputs: &[&Value],
+        correction: Option<&[u8]>,
+        pad: Option<Mask>,
+        slot: &Slot,
+    ) -> Result<Vec<u8>, EngineError> {
+        let (packed, decl) = self.map(map)?;
+        match pad {
+            None => packed.answer(decl, slot, inputs, correction, &self.kernels),
+            Some(pad) => {
+                let result = packed.apply(decl, slot.k, inputs, &self.kernels)?;
+                ring::pack(&ring::add(result, pad)?, slot, &self.kernels)
+            }
+        }
+    }
+
+    fn map(&self, map: MapId) -> Result<(&PackedMap, &LinearMap), EngineError> {
         let packed = self.maps.get(&map).ok_or_else(|| EngineError::mismatch(format!("map {map} was not packed")))?;
         let decl = self.bundle.maps.get(map.index());
-        let decl = decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?;
-        packed.apply(decl, inputs, self.kernels)
+        Ok((packed, decl.ok_or_else(|| EngineError::mismatch(format!("the bundle has no map {map}")))?))
     }
 
     /// Fails unless `inputs` are the parameters of the program.
@@ -278,6 +362,7 @@ fn extra(
     bundle: &Bundle,
     program: &Program,
     constants: &ConstStore,
+    kernels: &Kernels,
     at: usize,
     step: &Step,
 ) -> Result<Extra, EngineError> {
@@ -302,7 +387,7 @@ fn extra(
         Op::Local { model, .. } => {
             let (_, bytes) = constant_bytes(bundle, constants, *model)?;
             let named = |name: &str| format!("{name:?} (step {at} of the device program)");
-            let loaded = LocalModel::load(bytes);
+            let loaded = LocalModel::load_with(&bytes, Some(*kernels));
             let model = loaded.map_err(|source| EngineError::Local { segment: named(""), source })?;
             Extra::Local(LocalSite { name: named(model.name()), model })
         }
@@ -323,18 +408,18 @@ fn extra(
     })
 }
 
-/// A constant's declaration and bytes.
+/// A constant's declaration and bytes, read from the plan file where the store does not hold them.
 ///
 /// # Errors
-/// [`EngineError::Constant`] if the store lacks it or it has another size.
+/// [`EngineError::Constant`] if the store lacks it, it cannot be read, or has another size.
 pub(crate) fn constant_bytes<'a>(
     bundle: &'a Bundle,
-    constants: &'a ConstStore,
+    constants: &ConstStore,
     id: ConstId,
-) -> Result<(&'a ConstDecl, &'a [u8]), EngineError> {
+) -> Result<(&'a ConstDecl, Arc<Vec<u8>>), EngineError> {
     let wrong = |what: &str| EngineError::Constant { id, what: what.into() };
     let decl = bundle.constants.get(id.index()).ok_or_else(|| wrong("not declared"))?;
-    let bytes = constants.get(&decl.digest).ok_or_else(|| wrong("missing"))?;
+    let bytes = constants.load(&decl.digest).map_err(|e| wrong(&e.to_string()))?;
     if bytes.len() != decl.bytes() {
         return Err(wrong("another number of bytes than its shape says"));
     }
@@ -354,7 +439,7 @@ fn finite<T>(
     if decl.dtype != dtype {
         return Err(EngineError::Constant { id, what: format!("{} and not {}", decl.dtype.name(), dtype.name()) });
     }
-    let data = read(bytes);
+    let data = read(&bytes);
     if !data.iter().all(good) {
         let what = if dtype == DType::U32 { "a group number beyond the groups" } else { "NaN or infinity" };
         return Err(EngineError::Constant { id, what: what.into() });

@@ -62,8 +62,8 @@ fn ill_typed() -> EngineError {
 }
 
 /// Encoded integers as words, plus the mask of an upload.
-pub(crate) fn mask(x: &Encoded, mask: Mask, kernels: Kernels) -> Result<Value, EngineError> {
-    fn masked<W: RingWord>(x: &Encoded, mask: Mask, kernels: Kernels) -> Result<Value, EngineError> {
+pub(crate) fn mask(x: &Encoded, mask: Mask, kernels: &Kernels) -> Result<Value, EngineError> {
+    fn masked<W: RingWord>(x: &Encoded, mask: Mask, kernels: &Kernels) -> Result<Value, EngineError> {
         let mut data = vec![W::default(); x.x.len()];
         kernels.embed(&x.x, &mut data).map_err(unfit)?;
         W::add_mask(mask, &mut data).map_err(unfit)?;
@@ -73,8 +73,8 @@ pub(crate) fn mask(x: &Encoded, mask: Mask, kernels: Kernels) -> Result<Value, E
 }
 
 /// Encoded integers as words, unmasked (scheme `plain`).
-pub(crate) fn expose(x: &Encoded, k: usize, kernels: Kernels) -> Result<Value, EngineError> {
-    fn exposed<W: RingWord>(x: &Encoded, kernels: Kernels) -> Result<Value, EngineError> {
+pub(crate) fn expose(x: &Encoded, k: usize, kernels: &Kernels) -> Result<Value, EngineError> {
+    fn exposed<W: RingWord>(x: &Encoded, kernels: &Kernels) -> Result<Value, EngineError> {
         let mut data = vec![W::default(); x.x.len()];
         kernels.embed(&x.x, &mut data).map_err(unfit)?;
         Ok(W::value(Tensor { shape: x.shape.clone(), data }))
@@ -93,7 +93,7 @@ pub(crate) fn add(value: Value, pad: Mask) -> Result<Value, EngineError> {
             pad.add_to_u64(&mut t.data).map_err(unfit)?;
             Ok(Value::Ring64(t))
         }
-        Value::Tensor(_) | Value::Encoded(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
     }
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn draw(mask: Mask, slot: &Slot) -> Result<Value, EngineError> {
 }
 
 /// `a - b`, in place.
-pub(crate) fn sub(a: Value, b: &Value, kernels: Kernels) -> Result<Value, EngineError> {
+pub(crate) fn sub(a: Value, b: &Value, kernels: &Kernels) -> Result<Value, EngineError> {
     match (a, b) {
         (Value::Ring32(mut a), Value::Ring32(b)) => {
             kernels.sub_assign(&mut a.data, &b.data).map_err(unfit)?;
@@ -123,8 +123,8 @@ pub(crate) fn sub(a: Value, b: &Value, kernels: Kernels) -> Result<Value, Engine
 }
 
 /// The signed integers in `[-2^(k-1), 2^(k-1))` of residues of `k` bits.
-pub(crate) fn lift(value: &Value, k: u32, kernels: Kernels) -> Result<Vec<i64>, EngineError> {
-    fn lifted<W: RingWord>(t: &Tensor<W>, k: u32, kernels: Kernels) -> Result<Vec<i64>, EngineError> {
+pub(crate) fn lift(value: &Value, k: u32, kernels: &Kernels) -> Result<Vec<i64>, EngineError> {
+    fn lifted<W: RingWord>(t: &Tensor<W>, k: u32, kernels: &Kernels) -> Result<Vec<i64>, EngineError> {
         let mut out = vec![0i64; t.data.len()];
         kernels.lift(&t.data, k, &mut out).map_err(unfit)?;
         Ok(out)
@@ -132,17 +132,17 @@ pub(crate) fn lift(value: &Value, k: u32, kernels: Kernels) -> Result<Vec<i64>, 
     match value {
         Value::Ring32(t) => lifted(t, k, kernels),
         Value::Ring64(t) => lifted(t, k, kernels),
-        Value::Tensor(_) | Value::Encoded(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => Err(ill_typed()),
     }
 }
 
 /// The payload of a slot: `k` bits an element.
-pub(crate) fn pack(value: &Value, slot: &Slot, kernels: Kernels) -> Result<Vec<u8>, EngineError> {
+pub(crate) fn pack(value: &Value, slot: &Slot, kernels: &Kernels) -> Result<Vec<u8>, EngineError> {
     let mut out = Vec::new();
     match value {
         Value::Ring32(t) => kernels.pack(&t.data, slot.k, &mut out),
         Value::Ring64(t) => kernels.pack(&t.data, slot.k, &mut out),
-        Value::Tensor(_) | Value::Encoded(_) | Value::Lifted(_) | Value::Checked(_) => return Err(ill_typed()),
+        Value::Tensor(_) | Value::Encoded(_) | Value::Payload(_) | Value::Lifted(_) | Value::Checked(_) => return Err(ill_typed()),
     }
     .map_err(unfit)?;
     Ok(out)
@@ -152,11 +152,23 @@ pub(crate) fn pack(value: &Value, slot: &Slot, kernels: Kernels) -> Result<Vec<u
 ///
 /// # Errors
 /// [`KernelError`] if the payload has another length or bits behind the last element.
-pub(crate) fn unpack(payload: &[u8], slot: &Slot, kernels: Kernels) -> Result<Value, KernelError> {
-    fn unpacked<W: RingWord>(payload: &[u8], slot: &Slot, kernels: Kernels) -> Result<Value, KernelError> {
+pub(crate) fn unpack(payload: &[u8], slot: &Slot, kernels: &Kernels) -> Result<Value, KernelError> {
+    fn unpacked<W: RingWord>(payload: &[u8], slot: &Slot, kernels: &Kernels) -> Result<Value, KernelError> {
         let mut data = vec![W::default(); slot.shape.len()];
         kernels.unpack(payload, slot.k, &mut data)?;
         Ok(W::value(Tensor { shape: slot.shape.clone(), data }))
     }
     if slot.k <= 32 { unpacked::<u32>(payload, slot, kernels) } else { unpacked::<u64>(payload, slot, kernels) }
+}
+
+/// Fails if bits behind the last element of a payload are set; its length is checked where it arrives.
+///
+/// # Errors
+/// [`KernelError::PaddingBits`].
+pub(crate) fn canonical(payload: &[u8], slot: &Slot) -> Result<(), KernelError> {
+    let used = ((slot.shape.len() as u128 * u128::from(slot.k)) % 8) as u32;
+    if used > 0 && payload.last().is_some_and(|last| last >> used != 0) {
+        return Err(KernelError::PaddingBits);
+    }
+    Ok(())
 }

@@ -69,11 +69,26 @@ impl Simulation {
         check: &CheckData,
         kernels: Kernels,
     ) -> Result<Simulation, EngineError> {
+        Simulation::load_with(bundle, constants, check, kernels, |plan| plan)
+    }
+
+    /// As [`Simulation::load`], with each plan changed by `prepare`: see [`LoadedPlan::stepwise`].
+    ///
+    /// # Errors
+    /// As [`Simulation::load`].
+    pub fn load_with(
+        bundle: impl Into<Arc<ValidBundle>>,
+        constants: &ConstStore,
+        check: &CheckData,
+        kernels: Kernels,
+        prepare: impl Fn(LoadedPlan) -> LoadedPlan,
+    ) -> Result<Simulation, EngineError> {
         let bundle: Arc<ValidBundle> = bundle.into();
         let check = Arc::new(CheckMaterial::load(&bundle, check)?);
         let mut plans = BTreeMap::new();
         for role in Role::ALL {
-            plans.insert(role, Arc::new(LoadedPlan::load(Arc::clone(&bundle), role, constants, kernels)?));
+            let plan = LoadedPlan::load(Arc::clone(&bundle), role, constants, kernels.clone())?;
+            plans.insert(role, Arc::new(prepare(plan)));
         }
         Ok(Simulation { plans, check })
     }
@@ -134,6 +149,9 @@ impl Simulation {
                 }
                 moved |= party.done || !sent.is_empty();
                 mail.extend(sent.into_iter().map(|o| (party.role, o)));
+            }
+            if let Some(device) = parties.iter_mut().find(|p| p.role == Role::Device && !p.done) {
+                device.execution.prepare_ahead()?;
             }
             for (from, outgoing) in mail {
                 let payload = delivered(from, outgoing, &mut tamper);

@@ -162,6 +162,14 @@ impl TensorValue {
         }
     }
 
+    /// The elements if they are f32; nothing is copied.
+    pub fn into_f32(self) -> Option<Vec<f32>> {
+        match self.elements {
+            Elements::F32(v) => Some(v),
+            _ => None,
+        }
+    }
+
     /// The type a plan gives this value.
     pub fn value_type(&self) -> ValueType {
         ValueType::Tensor(self.dtype(), self.shape.clone())

@@ -1,5 +1,18 @@
 //! The device's steps: scan, encode, embed, pack, lift, check, decode.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod check;
+mod decode;
+mod download;
+mod range;
+mod upload;
+
+pub use check::RankOne;
+pub use decode::{Activation, DecodeRows};
+
 use crate::bits::packed_len;
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, length};
@@ -13,6 +26,28 @@ const SIGN: u32 = 1 << 31;
 /// `Err` unless `1 <= k <= W::BITS`.
 fn width<W: Word>(k: u32) -> Result<(), KernelError> {
     if (1..=W::BITS).contains(&k) { Ok(()) } else { Err(KernelError::Width { k, bits: W::BITS }) }
+}
+
+/// `2^exponent`, from exponent bits: `powi` promises no precision.
+fn exponent_scale(exponent: i32) -> Result<f32, KernelError> {
+    if !(-126..=126).contains(&exponent) {
+        return Err(KernelError::Exponent { exponent });
+    }
+    Ok(f32::from_bits(((exponent + 127) as u32) << 23))
+}
+
+/// Bytes of a mask's stream for `n` elements of `k` bits.
+fn mask_bytes(n: usize, k: u32) -> Result<usize, KernelError> {
+    n.checked_mul(if k <= 32 { 4 } else { 8 }).ok_or(KernelError::TooLarge { what: "mask length" })
+}
+
+/// `Err` unless the bits behind the last of `n` packed elements are zero.
+fn padding_is_zero(packed: &[u8], n: usize, k: u32) -> Result<(), KernelError> {
+    let used = ((n as u128 * u128::from(k)) % 8) as u32;
+    if used > 0 && packed.last().is_some_and(|last| last >> used != 0) {
+        return Err(KernelError::PaddingBits);
+    }
+    Ok(())
 }
 
 impl Kernels {
@@ -33,12 +68,7 @@ impl Kernels {
     /// Slices of different lengths; an exponent outside [-126, 126].
     pub fn encode(self, x: &[f32], exponent: i32, out: &mut [i32]) -> Result<(), KernelError> {
         length("encode output", x.len(), out.len())?;
-        if !(-126..=126).contains(&exponent) {
-            return Err(KernelError::Exponent { exponent });
-        }
-        // From exponent bits: `powi` promises no precision.
-        let scale = f32::from_bits(((exponent + 127) as u32) << 23);
-        loops::encode(self, x, scale, out);
+        loops::encode(self, x, exponent_scale(exponent)?, out);
         Ok(())
     }
 
@@ -95,10 +125,7 @@ impl Kernels {
         width::<W>(k)?;
         let expected = packed_len(out.len(), k).ok_or(KernelError::TooLarge { what: "packed length" })?;
         length("packed bytes", expected, bytes.len())?;
-        let used = ((out.len() as u128 * u128::from(k)) % 8) as u32;
-        if used > 0 && bytes.last().is_some_and(|last| last >> used != 0) {
-            return Err(KernelError::PaddingBits);
-        }
+        padding_is_zero(bytes, out.len(), k)?;
         W::unpack(bytes, k, out);
         Ok(())
     }
@@ -112,24 +139,6 @@ impl Kernels {
         length("lift output", x.len(), out.len())?;
         W::lift(self, x, k, out);
         Ok(())
-    }
-
-    /// `sum v * x mod p` in `[0, p)`, p = 2^61 - 1, for residues `v < p`.
-    ///
-    /// # Errors
-    /// Slices of different lengths.
-    pub fn dot_p61_i32(self, v: &[u64], x: &[i32]) -> Result<u64, KernelError> {
-        length("dot operand", v.len(), x.len())?;
-        Ok(loops::dot_p61_i32(self, v, x))
-    }
-
-    /// `sum v * x mod p` in `[0, p)`, p = 2^61 - 1, for residues `v < p` and `|x| < 2^59`.
-    ///
-    /// # Errors
-    /// Slices of different lengths.
-    pub fn dot_p61_i64(self, v: &[u64], x: &[i64]) -> Result<u64, KernelError> {
-        length("dot operand", v.len(), x.len())?;
-        Ok(loops::dot_p61_i64(self, v, x))
     }
 
     /// `out = f32(f64(z) * scale + f64(bias))`: one product, one sum, one rounding to f32, never fused.

@@ -16,11 +16,24 @@
 //! mask.add_to_u32(b).ok(); // nor used twice
 //! # }
 //! ```
+//! ```compile_fail,E0382
+//! # fn f(mask: pponnx_keys::Mask) {
+//! let ahead = mask.expand();
+//! let again = mask.expand(); // nor made twice
+//! # }
+//! ```
+//! ```compile_fail,E0499
+//! # fn f(mut parts: pponnx_keys::MaskParts) {
+//! let first = parts.lend(8);
+//! let second = parts.lend(8); // a lent part is gone when the next one comes
+//! assert_ne!(first, second);
+//! # }
+//! ```
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::stream::Keystream;
+use crate::stream::{Expanded, Keystream};
 
 /// Bytes asked of the stream at a time; the stream gives 4 KiB at most.
 const STEP: usize = 4096;
@@ -59,7 +72,7 @@ pub struct Mask(MaskParts);
 
 impl Mask {
     pub(crate) fn new(stream: Keystream, n: usize, k: u32) -> Self {
-        Self(MaskParts { stream, left: n, k })
+        Self(MaskParts { stream: Source::Stream(stream), left: n, k })
     }
 
     /// Number of elements.
@@ -125,16 +138,48 @@ impl Mask {
         Ok(words)
     }
 
+    /// The same mask with its stream made now, all of it, and kept in memory until used: for the time in which its user
+    /// has nothing else to do. Takes 4 bytes an element for `k <= 32` and 8 above, wiped when dropped.
+    pub fn expand(self) -> Mask {
+        let MaskParts { stream, left, k } = self.0;
+        let stream = match stream {
+            Source::Stream(stream) => Source::Expanded(stream.expand(left.saturating_mul(stream_bytes(k)))),
+            Source::Expanded(expanded) => Source::Expanded(expanded),
+        };
+        Mask(MaskParts { stream, left, k })
+    }
+
     /// The mask for use piece by piece, in order (fused encode, mask and pack).
     pub fn into_parts(self) -> MaskParts {
         self.0
     }
 }
 
+/// Where the bytes of a mask come from.
+enum Source {
+    Stream(Keystream),
+    Expanded(Expanded),
+}
+
+impl Source {
+    /// The next bytes, at most `want`: see [`Keystream::next`].
+    fn next(&mut self, want: usize) -> &[u8] {
+        match self {
+            Source::Stream(stream) => stream.next(want),
+            Source::Expanded(expanded) => expanded.next(want),
+        }
+    }
+}
+
+/// Bytes of the stream that an element of `k` bits takes.
+fn stream_bytes(k: u32) -> usize {
+    if k <= 32 { 4 } else { 8 }
+}
+
 /// A mask in use: each call consumes the next elements. Call [`Self::finish`] after the last.
 #[must_use = "a mask that is not added leaves the value bare"]
 pub struct MaskParts {
-    stream: Keystream,
+    stream: Source,
     left: usize,
     k: u32,
 }
@@ -143,6 +188,26 @@ impl MaskParts {
     /// Elements not used yet.
     pub fn left(&self) -> usize {
         self.left
+    }
+
+    /// Ring width `k` in bits.
+    pub fn width(&self) -> u32 {
+        self.k
+    }
+
+    /// The stream of the next elements, for a kernel that adds them itself: 4 bytes an element for `k <= 32`, 8 above,
+    /// little-endian, **of which only the low k bits are the mask**; the kernel must reduce its sums to k bits.
+    ///
+    /// At least one element and at most `most` (none if `most` is 0 or nothing is left); as many multiples of 8 as
+    /// are left if every call asked for multiples of 8. What is lent counts as used and is never lent again.
+    pub fn lend(&mut self, most: usize) -> &[u8] {
+        let want = most.min(self.left).min(STEP / stream_bytes(self.k)) * stream_bytes(self.k);
+        if want == 0 {
+            return &[];
+        }
+        let bytes = self.stream.next(want);
+        self.left -= bytes.len() / stream_bytes(self.k);
+        bytes
     }
 
     /// As [`Mask::add_to_u32`], on the next `values.len()` elements.

@@ -1,8 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::prf::{EpochKey, SessionKey, SessionNonce, Side, StreamAt};
+use crate::stream::Suite;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+
+const CHACHA: Suite = Suite::ChaCha20;
 
 fn rising(from: u8) -> [u8; 32] {
     std::array::from_fn(|i| from + i as u8)
@@ -37,10 +40,10 @@ fn known_answers() {
         (&dealt, Side::Pad, 60, [0xad37e98824e5f11, 0x8f0fbd294eea68a, 0xc15e2aad65bbef3]),
     ];
     for (session, side, k, expected) in cases {
-        let words = session.mask(&at(side), 1000, k).into_words_u64().unwrap();
+        let words = session.mask(CHACHA, &at(side), 1000, k).into_words_u64().unwrap();
         assert_eq!([words[0], words[1], words[999]], expected, "{side:?} {k}");
         if k <= 32 {
-            let narrow = session.mask(&at(side), 1000, k).into_words_u32().unwrap();
+            let narrow = session.mask(CHACHA, &at(side), 1000, k).into_words_u32().unwrap();
             assert!(narrow.iter().map(|&w| u64::from(w)).eq(words.iter().copied()));
         }
     }
@@ -66,16 +69,16 @@ fn equals_rand_chacha() {
     let n = 5000;
     let mut rng = ChaCha20Rng::from_seed(*seed.bytes());
     let wide: Vec<u64> = (0..n).map(|_| rng.next_u64() & ((1 << 52) - 1)).collect();
-    assert_eq!(session().mask(&at(Side::Pad), n, 52).into_words_u64().unwrap().as_slice(), wide);
+    assert_eq!(session().mask(CHACHA, &at(Side::Pad), n, 52).into_words_u64().unwrap().as_slice(), wide);
     let mut rng = ChaCha20Rng::from_seed(*seed.bytes());
     let narrow: Vec<u32> = (0..n).map(|_| rng.next_u32() & ((1 << 31) - 1)).collect();
-    assert_eq!(session().mask(&at(Side::Pad), n, 31).into_words_u32().unwrap().as_slice(), narrow);
+    assert_eq!(session().mask(CHACHA, &at(Side::Pad), n, 31).into_words_u32().unwrap().as_slice(), narrow);
 }
 
 #[test]
 fn every_field_of_the_tuple_changes_the_stream() {
     let base = at(Side::Mask);
-    let words = |session: &SessionKey, at: &StreamAt| session.mask(at, 256, 32).into_words_u32().unwrap();
+    let words = |session: &SessionKey, at: &StreamAt| session.mask(CHACHA, at, 256, 32).into_words_u32().unwrap();
     let mut others = vec![
         words(&SessionKey::session(&EpochKey::first(&rising(0)), &SessionNonce(rising(32))), &base),
         words(&session(), &StreamAt { side: Side::Pad, ..base }),
@@ -105,18 +108,18 @@ fn adding_and_subtracting_are_inverse_and_reduced() {
             let low = u32::MAX >> (32 - k);
             let values: Vec<u32> = (0..n).map(|i| (i as u32).wrapping_mul(0x9e37_79b9) | 0x8000_0001).collect();
             let mut masked = values.clone();
-            session().mask(&at(Side::Mask), n, k).add_to_u32(&mut masked).unwrap();
+            session().mask(CHACHA, &at(Side::Mask), n, k).add_to_u32(&mut masked).unwrap();
             assert!(masked.iter().all(|m| *m <= low));
-            session().mask(&at(Side::Mask), n, k).subtract_from_u32(&mut masked).unwrap();
+            session().mask(CHACHA, &at(Side::Mask), n, k).subtract_from_u32(&mut masked).unwrap();
             assert!(masked.iter().zip(&values).all(|(m, v)| *m == v & low), "n {n}, k {k}");
         }
         for k in [5, 32, 33, 40, 52, 60, 64] {
             let low = u64::MAX >> (64 - k);
             let values: Vec<u64> = (0..n).map(|i| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63).collect();
             let mut masked = values.clone();
-            session().mask(&at(Side::Mask), n, k).add_to_u64(&mut masked).unwrap();
+            session().mask(CHACHA, &at(Side::Mask), n, k).add_to_u64(&mut masked).unwrap();
             assert!(masked.iter().all(|m| *m <= low));
-            session().mask(&at(Side::Mask), n, k).subtract_from_u64(&mut masked).unwrap();
+            session().mask(CHACHA, &at(Side::Mask), n, k).subtract_from_u64(&mut masked).unwrap();
             assert!(masked.iter().zip(&values).all(|(m, v)| *m == v & low), "n {n}, k {k}");
         }
     }
@@ -127,9 +130,9 @@ fn parts_make_the_whole() {
     for (k, sizes) in [(32, vec![1, 2, 1000, 1024, 0, 7, 3000]), (52, vec![3, 509, 1, 1024, 2000]), (20, vec![1; 1500])]
     {
         let n = sizes.iter().sum();
-        let whole = session().mask(&at(Side::Pad), n, k).into_words_u64().unwrap();
+        let whole = session().mask(CHACHA, &at(Side::Pad), n, k).into_words_u64().unwrap();
         let mut pieces = vec![0; n];
-        let mut parts = session().mask(&at(Side::Pad), n, k).into_parts();
+        let mut parts = session().mask(CHACHA, &at(Side::Pad), n, k).into_parts();
         let mut rest = pieces.as_mut_slice();
         for size in sizes {
             let (now, later) = rest.split_at_mut(size);
@@ -141,9 +144,57 @@ fn parts_make_the_whole() {
     }
 }
 
+/// Lent bytes are the words of the mask, in order, each once, streamed or expanded ahead.
+#[test]
+fn lent_parts_make_the_whole() {
+    for suite in Suite::ALL {
+        for (n, k) in [(0, 32), (5, 7), (3000, 32), (5000, 52), (1024, 33)] {
+            let bytes = if k <= 32 { 4 } else { 8 };
+            let low = u64::MAX >> (64 - k);
+            let whole = session().mask(*suite, &at(Side::Pad), n, k).into_words_u64().unwrap();
+            for (ahead, most) in [(false, 8), (true, 8), (false, 1024), (true, 1024), (false, 24), (true, 100_000)] {
+                let mask = session().mask(*suite, &at(Side::Pad), n, k);
+                let mut parts = if ahead { mask.expand().into_parts() } else { mask.into_parts() };
+                let mut words = Vec::new();
+                while parts.left() > 0 {
+                    let lent = parts.lend(most);
+                    assert!(!lent.is_empty() && lent.len() <= most * bytes);
+                    let word = |word: &[u8]| word.iter().rev().fold(0, |w, byte| w << 8 | u64::from(*byte)) & low;
+                    words.extend(lent.chunks(bytes).map(word));
+                    assert!(words.len() % 8 == 0 || parts.left() == 0);
+                    assert_eq!(parts.left(), n - words.len());
+                }
+                assert!(parts.lend(most).is_empty());
+                parts.finish().unwrap();
+                assert_eq!(words, whole.as_slice(), "{suite:?} {n} {k} {ahead} {most}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expanded_mask_is_the_mask() {
+    for (n, k) in [(0, 32), (700, 31), (2000, 52)] {
+        let mask = || session().mask(Suite::ChaCha12, &at(Side::Mask), n, k);
+        assert_eq!(mask().expand().expand().into_words_u64().unwrap(), mask().into_words_u64().unwrap());
+        assert_eq!((mask().expand().elements(), mask().expand().width()), (n, k));
+        assert_eq!(mask().expand().add_to_u64(&mut vec![0; n + 1]), Err(MaskError::Length { mask: n, values: n + 1 }));
+    }
+}
+
+#[test]
+fn a_lent_part_is_used() {
+    let mut parts = session().mask(CHACHA, &at(Side::Mask), 10, 32).into_parts();
+    assert!(parts.lend(0).is_empty());
+    assert_eq!(parts.lend(8).len(), 32);
+    assert_eq!(parts.add_to_u32(&mut [0; 3]), Err(MaskError::Length { mask: 2, values: 3 }));
+    assert_eq!(parts.lend(8).len(), 8);
+    assert_eq!(parts.finish(), Ok(()));
+}
+
 #[test]
 fn misuse_is_refused_and_changes_nothing() {
-    let mask = |n, k| session().mask(&at(Side::Mask), n, k);
+    let mask = |n, k| session().mask(CHACHA, &at(Side::Mask), n, k);
     let mut values = [7u32; 4];
     assert_eq!(mask(5, 32).add_to_u32(&mut values), Err(MaskError::Length { mask: 5, values: 4 }));
     assert_eq!(mask(3, 32).subtract_from_u32(&mut values), Err(MaskError::Length { mask: 3, values: 4 }));
@@ -178,7 +229,7 @@ fn masked_values_look_uniform() {
         for value in [0u64, u64::MAX] {
             let at = StreamAt { request, ..at(Side::Mask) };
             let mut masked = vec![value; n];
-            session().mask(&at, n, k).add_to_u64(&mut masked).unwrap();
+            session().mask(CHACHA, &at, n, k).add_to_u64(&mut masked).unwrap();
             for (name, shift) in [("low", 0), ("middle", (k - 8) / 2), ("high", k - 8)] {
                 assert_uniform(masked.iter().map(|m| (m >> shift) as u8), &format!("{k} {value} {name}"));
             }

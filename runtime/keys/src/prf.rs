@@ -140,25 +140,17 @@ pub struct SessionNonce(pub [u8; 32]);
 /// The key `S` that all streams of a session derive from. Neither `Clone` nor `Debug`; wiped when dropped.
 pub struct SessionKey {
     key: Secret32,
-    suite: Suite,
 }
 
 impl SessionKey {
     /// `relay`, `two-edge`: `S = KDF("pponnx session 1", K_e || N)`.
     pub fn session(key: &EpochKey, nonce: &SessionNonce) -> Self {
-        Self { key: kdf(CONTEXT_SESSION, &[key.bytes(), &nonce.0]), suite: Suite::ChaCha20 }
+        Self { key: kdf(CONTEXT_SESSION, &[key.bytes(), &nonce.0]) }
     }
 
     /// `one-time`, `stockpile`: `S = KDF("pponnx dealt 1", K_e)`. No nonce refreshes it: the ledger must.
     pub fn dealt(key: &EpochKey) -> Self {
-        Self { key: kdf(CONTEXT_DEALT, &[key.bytes()]), suite: Suite::ChaCha20 }
-    }
-
-    /// The same session with another stream suite. The suite's name is part of the bundle digest, so that no two
-    /// suites share a stream seed.
-    #[must_use]
-    pub fn with_suite(self, suite: Suite) -> Self {
-        Self { key: self.key, suite }
+        Self { key: kdf(CONTEXT_DEALT, &[key.bytes()]) }
     }
 
     /// The public name of the session, told to edge A: `KDF("pponnx sid 1", S)[..16]`.
@@ -171,14 +163,15 @@ impl SessionKey {
         sid
     }
 
-    /// The mask or pad of `n` elements of `k` bits at a position of the protocol.
+    /// The mask or pad of `n` elements of `k` bits at a position of the protocol. `suite` is the one that the bundle of
+    /// `at.digest` names: the name is part of the digest, so that no two suites share a stream seed.
     ///
     /// Words are u32 if `k <= 32`, else u64, each reduced to its low `k` bits (`k` in 1..=64; 60 is the widest ring in
     /// use). The stream is expanded as it is used, so that no buffer of `n` elements exists. Two calls with equal
     /// arguments give equal masks: the caller sends one value a tuple, ever (`protocol.md`, section 3, burning).
-    pub fn mask(&self, at: &StreamAt, n: usize, k: u32) -> Mask {
+    pub fn mask(&self, suite: Suite, at: &StreamAt, n: usize, k: u32) -> Mask {
         let seed = at.seed(self);
-        Mask::new(self.suite.keystream(seed.bytes()), n, k)
+        Mask::new(suite.keystream(seed.bytes()), n, k)
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`tcp`] | dial, listen, handshake |
 //! | [`loopback`] | the same [`Connection`] in memory, for tests |
 //! | [`connection`] | reading and writing messages |
+//! | `inflow` | reads the socket in large pieces |
 //! | [`clock`] | deadlines |
 //! | [`traffic`] | byte counters |
 //! | [`error`] | [`NetError`] |
@@ -60,6 +61,7 @@ pub mod clock;
 pub mod connection;
 pub mod error;
 pub mod identity;
+mod inflow;
 pub mod loopback;
 pub mod tcp;
 pub mod tls;

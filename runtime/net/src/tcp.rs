@@ -12,6 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::clock::Deadline;
 use crate::connection::{Connection, Peer};
 use crate::error::{NetError, Phase};
+use crate::inflow::Inflow;
 use crate::tls::{ClientTls, ServerTls, TlsFacts, peer_pin};
 use crate::traffic::{Counted, Traffic};
 
@@ -24,6 +25,11 @@ const LINGER_BYTES: u64 = 64 * 1024;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// Bytes that TLS may hold sealed: what it holds goes out in one system call. A payload of a layer fits; with the usual
+/// 64 kB it would leave in pieces of four records. Socket buffers stay as the system sizes them: naming a size would
+/// switch its own adjustment off.
+const SEALED: usize = 512 * 1024;
 
 /// Pause after the system has run out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -56,13 +62,14 @@ pub async fn connect(addr: &str, tls: &ClientTls, deadline: Deadline) -> Result<
     let traffic = Traffic::default();
     let connector = TlsConnector::from(tls.config.clone());
     let name = ClientTls::server_name()?;
-    let counted = Counted::new(stream, traffic.clone());
+    let counted = Inflow::new(Counted::new(stream, traffic.clone()));
     let handshake = async {
         let done = connector.connect(name, counted).await;
         done.map_err(|error| NetError::of_io(error, Phase::Handshake, false, Some(tls.own)))
     };
-    let stream = deadline.bound(Phase::Handshake, handshake).await?;
-    let (_, state) = stream.get_ref();
+    let mut stream = deadline.bound(Phase::Handshake, handshake).await?;
+    let (_, state) = stream.get_mut();
+    state.set_buffer_limit(Some(SEALED));
     let peer = Peer { pin: peer_pin(state), addr: Some(address), tls: TlsFacts::of(state) };
     Ok(Connection::new(stream, peer, Some(tls.own), traffic))
 }
@@ -155,10 +162,10 @@ impl Incoming {
     pub async fn handshake(self, tls: &ServerTls, deadline: Deadline) -> Result<Connection, NetError> {
         prepare(&self.stream).map_err(|source| NetError::Io { phase: Phase::Handshake, source })?;
         let traffic = Traffic::default();
-        let counted = Counted::new(self.stream, traffic.clone());
+        let counted = Inflow::new(Counted::new(self.stream, traffic.clone()));
         let accept = TlsAcceptor::from(tls.config.clone()).accept(counted).into_fallible();
         let shaken = deadline.bound(Phase::Handshake, async { Ok(accept.await) }).await?;
-        let stream = match shaken {
+        let mut stream = match shaken {
             Ok(stream) => stream,
             Err((error, mut stream)) => {
                 let error = NetError::of_io(error, Phase::Handshake, false, Some(tls.own));
@@ -168,7 +175,8 @@ impl Incoming {
                 return Err(error);
             }
         };
-        let (_, state) = stream.get_ref();
+        let (_, state) = stream.get_mut();
+        state.set_buffer_limit(Some(SEALED));
         let peer = Peer { pin: peer_pin(state), addr: Some(self.addr), tls: TlsFacts::of(state) };
         Ok(Connection::new(stream, peer, Some(tls.own), traffic))
     }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use pponnx_engine::{Execution, LoadedPlan, Outgoing, Progress, Secrets};
 use pponnx_keys::{AcceptError, KeyFile, SessionKey, SessionNonce};
-use pponnx_net::{ClientTls, Connection, Deadline, NetError, ServerTls};
+use pponnx_net::{ClientTls, Connection, Deadline, FrameWriter, NetError, ServerTls};
 use pponnx_plans::value::Role;
 use pponnx_wire::codec::encode_data_header;
 use pponnx_wire::message::{Abort, AbortCode, Correction, Message, PeerRole, Refuse, RefuseCode, Session, Sid};
 use pponnx_wire::states::edge::{AwaitHelloAtB, AwaitOpen, DeviceAtB};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-use crate::edge_a::{LISTED_TWICE, blocking};
+use crate::compute::{Threads, blocking, is_light};
+use crate::crowd::Crowd;
+use crate::edge_a::LISTED_TWICE;
 use crate::error::NodeError;
 use crate::relay::{Credit, Uplink};
 use crate::serve::{self, EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan, stopped};
@@ -23,6 +25,7 @@ struct Shared {
     plans: BTreeMap<[u8; 32], ServedPlan>,
     devices: Vec<PeerEntry>,
     limits: Limits,
+    threads: Arc<Threads>,
     uplink: Option<Arc<Uplink>>,
     observer: Option<Observer>,
 }
@@ -43,6 +46,7 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
             return Err(NodeError::Settings(LISTED_TWICE.into()));
         }
     }
+    let each = plans.values().map(|served| served.plan.kernels().threads()).max().unwrap_or(1);
     let allowed: Vec<_> = settings.devices.iter().map(|d| d.pin).collect();
     let tls = ServerTls::new(&settings.identity, move |pin| allowed.contains(pin)).map_err(NodeError::from_own)?;
     let mut background = JoinSet::new();
@@ -62,6 +66,7 @@ pub async fn serve(settings: EdgeSettings) -> Result<Running, NodeError> {
         plans,
         devices: settings.devices,
         limits: settings.limits,
+        threads: Arc::new(Threads::new(each)),
         uplink,
         observer: settings.observer,
     });
@@ -133,7 +138,7 @@ async fn device(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
     let hello = state.hello().clone();
-    let (mut open, welcome) = state.welcome(1);
+    let (mut open, welcome) = state.welcome(shared.limits.in_flight.max(1));
     c.writer.write(&welcome).await.map_err(lost)?;
     c.writer.flush().await.map_err(lost)?;
     let (session, mut established) = loop {
@@ -146,13 +151,18 @@ async fn device(
     };
     let sid = session.sid();
     let corrections = Corrections::of(served.plan.bundle());
+    let maker = Maker {
+        threads: Arc::clone(&shared.threads),
+        light: is_light(&served.plan),
+        plan: Arc::clone(&served.plan),
+        session,
+    };
     let mut work = JoinSet::new();
     if let (true, Some(uplink)) = (corrections.attaches(), &shared.uplink) {
         let announced = Session { sid, device: hello.device, bundle: hello.bundle };
         match uplink.open(announced, shared.limits.handshake).await {
             Ok(credit) => {
-                let (uplink, plan) = (Arc::clone(uplink), Arc::clone(&served.plan));
-                work.spawn(run_ahead(uplink, plan, Arc::clone(&session), sid, credit));
+                work.spawn(run_ahead(Arc::clone(uplink), maker.clone(), sid, credit));
             }
             Err(why) => {
                 let refuse = Refuse::new(RefuseCode::Busy, why);
@@ -163,14 +173,24 @@ async fn device(
     }
     c.writer.write(&Message::SessionOpen { sid }).await.map_err(lost)?;
     c.writer.flush().await.map_err(lost)?;
+    let (mut reader, writer) = c.split();
+    let writer = Mutex::new(writer);
+    let allowed = shared.limits.in_flight.max(1) as usize;
+    let mut requests = Crowd::new();
     let result = loop {
         let message = tokio::select! {
-            message = c.reader.read(Deadline::never()) => message,
+            // Requests go first: each that is done is counted out before the next message is read.
+            biased;
+            ((), done) = requests.next(), if !requests.is_empty() => match done {
+                Ok(()) => continue,
+                Err(e) => break Err(e),
+            },
             Some(done) = work.join_next(), if !work.is_empty() => {
                 // edge A is gone: the device learns it from edge A; ending its session frees its keys here
                 break done.map_err(|e| NodeError::Internal(e.to_string())).and_then(|r| r);
             }
-            () = stopped(&mut stop) => break Ok(()),
+            () = stopped(&mut stop), if requests.is_empty() => break Ok(()),
+            message = reader.read(Deadline::never()) => message,
         };
         let message = match message {
             Ok(message) => message,
@@ -184,21 +204,14 @@ async fn device(
             Ok(message) => message,
             Err(e) => break Err(NodeError::protocol(Role::Device, e)),
         };
+        if matches!(message, Message::Begin { .. } | Message::Ping { .. }) && requests.len() > allowed {
+            break Err(NodeError::Settings(format!("the device began more than {allowed} requests at once")));
+        }
         match message {
             Message::Begin { request } if corrections == Corrections::EdgeB(Role::Device) => {
-                if let Err(e) = answer(&mut c, &served.plan, &session, request).await {
-                    break Err(e);
-                }
+                requests.push((), answer(&writer, &maker, request));
             }
-            Message::Ping { token } => {
-                let sent = async {
-                    c.writer.write(&Message::Pong { token }).await?;
-                    c.writer.flush().await
-                };
-                if let Err(e) = sent.await {
-                    break Err(lost(e));
-                }
-            }
+            Message::Ping { token } => requests.push((), say(&writer, Message::Pong { token })),
             Message::Goodbye => break Ok(()),
             _ => {}
         }
@@ -256,27 +269,36 @@ async fn open_session(
     }
 }
 
-/// Runs edge B's program for one request.
-async fn corrections_of(
+/// Makes the corrections of one session.
+#[derive(Clone)]
+struct Maker {
+    threads: Arc<Threads>,
+    light: bool,
     plan: Arc<LoadedPlan>,
     session: Arc<SessionKey>,
-    request: u64,
-) -> Result<Vec<Outgoing>, NodeError> {
-    blocking(move || {
-        let mut execution = Execution::new(plan, request, Secrets::EdgeB { session }, Vec::new())?;
-        match execution.resume()? {
-            Progress::Done => Ok(execution.outgoing()),
-            Progress::Wait { .. } => Err(NodeError::Settings("edge B's plan waits for data, which no plan may".into())),
-        }
-    })
-    .await?
+}
+
+impl Maker {
+    /// Runs edge B's program for one request.
+    async fn corrections_of(&self, request: u64) -> Result<Vec<Outgoing>, NodeError> {
+        let (plan, session) = (Arc::clone(&self.plan), Arc::clone(&self.session));
+        let work = move || {
+            let mut execution = Execution::new(plan, request, Secrets::EdgeB { session }, Vec::new())?;
+            match execution.resume()? {
+                Progress::Done => Ok(execution.outgoing()),
+                Progress::Wait { .. } => {
+                    Err(NodeError::Settings("edge B's plan waits for data, which no plan may".into()))
+                }
+            }
+        };
+        self.threads.run(self.light, work).await?
+    }
 }
 
 /// `relay`: corrections for request after request, as far ahead as edge A's credit allows.
 async fn run_ahead(
     uplink: Arc<Uplink>,
-    plan: Arc<LoadedPlan>,
-    session: Arc<SessionKey>,
+    maker: Maker,
     sid: Sid,
     mut credit: watch::Receiver<Credit>,
 ) -> Result<(), NodeError> {
@@ -287,7 +309,7 @@ async fn run_ahead(
         if !granted {
             return Err(over());
         }
-        match corrections_of(Arc::clone(&plan), Arc::clone(&session), request).await {
+        match maker.corrections_of(request).await {
             Ok(all) => {
                 for Outgoing { slot, payload, .. } in all {
                     let correction = Correction { sid, request, slot: slot.0, payload };
@@ -300,30 +322,34 @@ async fn run_ahead(
                 return Err(error);
             }
         }
+        // Light work never waits for a thread: other sessions get their turn here.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
 
+async fn say(writer: &Mutex<FrameWriter>, message: Message) -> Result<(), NodeError> {
+    let mut writer = writer.lock().await;
+    writer.write(&message).await.map_err(lost)?;
+    writer.flush().await.map_err(lost)
+}
+
 /// `two-edge`: the corrections of one request, to the device.
-async fn answer(
-    c: &mut Connection,
-    plan: &Arc<LoadedPlan>,
-    session: &Arc<SessionKey>,
-    request: u64,
-) -> Result<(), NodeError> {
-    match corrections_of(Arc::clone(plan), Arc::clone(session), request).await {
+async fn answer(writer: &Mutex<FrameWriter>, maker: &Maker, request: u64) -> Result<(), NodeError> {
+    match maker.corrections_of(request).await {
         Ok(all) => {
+            let mut writer = writer.lock().await;
             for Outgoing { slot, payload, .. } in all {
                 let header = encode_data_header(request, slot.0, payload.len());
                 let header = header.map_err(|e| NodeError::protocol(Role::EdgeB, e))?;
-                c.writer.write_data(&header, &payload).await.map_err(lost)?;
+                writer.write_data(&header, &payload).await.map_err(lost)?;
             }
+            writer.flush().await.map_err(lost)
         }
         Err(error) => {
             tracing::warn!(request, %error, "request abandoned");
             let abort = Abort::new(request, AbortCode::Internal, None, "edge B failed; see its log");
-            c.writer.write(&Message::Abort(abort)).await.map_err(lost)?;
+            say(writer, Message::Abort(abort)).await
         }
     }
-    c.writer.flush().await.map_err(lost)
 }

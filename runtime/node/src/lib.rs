@@ -6,6 +6,7 @@
 //! | [`edge_a`] | edge A: multiplies masked uploads, holds corrections |
 //! | [`edge_b`] | edge B: computes corrections, ahead of demand (`relay`) or during the request (`two-edge`) |
 //! | [`serve`] | accepting, limits and graceful shutdown of both |
+//! | [`meter`] | what requests cost an edge, for benchmarks |
 //! | [`topology`] | what a bundle's programs ask of the connections |
 //! | [`error`] | [`NodeError`], which names edge, segment and time |
 //!
@@ -13,10 +14,13 @@
 //! executions, connections and stores.
 #![forbid(unsafe_code)]
 
+mod compute;
+mod crowd;
 pub mod device;
 pub mod edge_a;
 pub mod edge_b;
 pub mod error;
+pub mod meter;
 mod relay;
 pub mod serve;
 mod sessions;
@@ -24,4 +28,5 @@ pub mod topology;
 
 pub use device::{Device, DeviceSettings, EdgeAddress, Inference, Material, Stats, Timeouts};
 pub use error::NodeError;
+pub use meter::{Meter, RequestCost};
 pub use serve::{EdgeSettings, Limits, Observer, PeerEntry, Running, ServedPlan};

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::device::EdgeAddress;
 use crate::error::NodeError;
+use crate::meter::Meter;
 
 /// A peer that may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sessions at once whose corrections edge A holds.
     pub sessions: usize,
+    /// Requests of one device at once (0 counts as 1).
+    pub in_flight: u32,
     /// Requests for which corrections are made ahead, per session (`relay`).
     pub prefetch: u64,
     /// Time for a TLS handshake and for each message of ours.
@@ -58,6 +61,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             sessions: 64,
+            in_flight: 8,
             prefetch: 4,
             handshake: Duration::from_secs(10),
             wait: Duration::from_secs(30),
@@ -92,11 +96,17 @@ pub struct EdgeSettings {
 pub struct Running {
     /// The address in use.
     pub address: SocketAddr,
+    pub(crate) meter: Arc<Meter>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<Result<(), NodeError>>>,
 }
 
 impl Running {
+    /// What requests cost this edge; edge A only.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// Takes no new callers, waits for requests in progress (at most `grace`), and ends.
     ///
     /// # Errors
@@ -182,7 +192,7 @@ where
         background.shutdown().await;
         Ok(())
     });
-    Ok(Running { address, stop, task: Some(task) })
+    Ok(Running { address, meter: Arc::default(), stop, task: Some(task) })
 }
 
 /// Waits until the edge is told to stop. The guard of the watched value does not outlive this, as it must not be held

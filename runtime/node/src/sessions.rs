@@ -1,6 +1,6 @@
 //! Edge A's sessions: corrections that edge B sent ahead, by request and slot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pponnx_engine::LoadedPlan;
@@ -25,13 +25,22 @@ pub(crate) enum NoCorrection {
 }
 
 struct Held {
-    /// Lowest request that may still run.
-    floor: u64,
+    /// Lowest request that has not begun: all below it are under way or burnt.
+    next: u64,
+    /// Requests under way.
+    running: BTreeSet<u64>,
     /// First request for which edge B has no credit.
     upto: u64,
     corrections: BTreeMap<(u64, SlotId), Vec<u8>>,
     aborted: BTreeMap<u64, Abort>,
     closed: bool,
+}
+
+impl Held {
+    /// Whether a request may still run.
+    fn wants(&self, request: u64) -> bool {
+        request >= self.next || self.running.contains(&request)
+    }
 }
 
 /// One session of one device.
@@ -62,7 +71,8 @@ impl Session {
             prefetch,
             link,
             held: Mutex::new(Held {
-                floor: 0,
+                next: 0,
+                running: BTreeSet::new(),
                 upto: prefetch,
                 corrections: BTreeMap::new(),
                 aborted: BTreeMap::new(),
@@ -99,7 +109,7 @@ impl Session {
             return Err(format!("a correction for request {} beyond the credit of {}", c.request, held.upto));
         }
         // a request that was abandoned before its corrections arrived
-        if c.request >= held.floor && held.corrections.insert((c.request, slot), c.payload).is_some() {
+        if held.wants(c.request) && held.corrections.insert((c.request, slot), c.payload).is_some() {
             return Err(format!("a second correction for request {}, slot {slot}", c.request));
         }
         drop(held);
@@ -110,7 +120,7 @@ impl Session {
     /// Edge B will send no (more) corrections for a request.
     pub(crate) fn abort(&self, abort: Abort) {
         let mut held = lock(&self.held);
-        if abort.request >= held.floor && abort.request < held.upto {
+        if held.wants(abort.request) && abort.request < held.upto {
             held.aborted.insert(abort.request, abort);
         }
         drop(held);
@@ -132,7 +142,7 @@ impl Session {
                 if let Some(abort) = held.aborted.get(&request) {
                     return Err(NoCorrection::Aborted(abort.clone()));
                 }
-                if request < held.floor || request >= held.upto {
+                if !held.wants(request) {
                     return Err(NoCorrection::NotHeld);
                 }
                 if held.closed {
@@ -143,30 +153,37 @@ impl Session {
         }
     }
 
-    /// A request starts: all below it are burnt, and edge B may run ahead of it.
+    /// A request starts. Numbers begin in rising order: those below that never began are burnt.
     pub(crate) fn begin(&self, request: u64) {
-        self.raise(request);
+        self.change(|held| {
+            held.next = held.next.max(request.saturating_add(1));
+            held.running.insert(request);
+        });
     }
 
     /// A request is over, with or without a result.
     pub(crate) fn finish(&self, request: u64) {
-        self.raise(request.saturating_add(1));
+        self.change(|held| {
+            held.running.remove(&request);
+        });
     }
 
-    fn raise(&self, floor: u64) {
+    /// Drops what no request will take any more, and lets edge B run ahead of the lowest that may still run: what waits
+    /// here is for `prefetch` requests, or for those under way if they are more.
+    fn change(&self, change: impl FnOnce(&mut Held)) {
         let mut held = lock(&self.held);
-        if floor <= held.floor {
-            return;
-        }
-        held.floor = floor;
-        held.corrections = held.corrections.split_off(&(floor, SlotId(0)));
-        held.aborted = held.aborted.split_off(&floor);
-        let upto = floor.saturating_add(self.prefetch);
-        let more = upto > held.upto;
-        held.upto = held.upto.max(upto);
+        change(&mut held);
+        let Held { next, running, corrections, aborted, upto, .. } = &mut *held;
+        let wanted = |request: u64| request >= *next || running.contains(&request);
+        corrections.retain(|(request, _), _| wanted(*request));
+        aborted.retain(|request, _| wanted(*request));
+        let lowest = running.first().copied().unwrap_or(*next);
+        let granted = lowest.saturating_add(self.prefetch).max(*next);
+        let more = granted > *upto;
+        *upto = granted.max(*upto);
         drop(held);
         if more {
-            self.grant(upto);
+            self.grant(granted);
         }
     }
 

@@ -1,5 +1,8 @@
 //! What a bundle's programs ask of connections and stores. Read off the programs, so that a new scheme needs no line here.
 
+use std::sync::Arc;
+
+use pponnx_engine::LoadedPlan;
 use pponnx_plans::op::Op;
 use pponnx_plans::plan::Bundle;
 use pponnx_plans::value::Role;
@@ -50,4 +53,12 @@ impl Corrections {
     pub fn attaches(self) -> bool {
         self == Corrections::EdgeB(Role::EdgeA)
     }
+}
+
+/// The largest payload that `from` sends in any of these plans.
+pub(crate) fn largest<'a>(plans: impl Iterator<Item = &'a Arc<LoadedPlan>>, from: Role) -> u32 {
+    let bytes = plans.flat_map(|p| {
+        p.receives().filter(move |(role, _)| *role == from).filter_map(|(role, slot)| p.expects(role, slot))
+    });
+    u32::try_from(bytes.max().unwrap_or(0)).unwrap_or(u32::MAX)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pponnx_compiler::{Compiled, FrontOptions, ModelSource, Options, Precision, schemes};
 use pponnx_engine::{PlainModel, TensorValue};
-use pponnx_plans::plan::Bundle;
+use pponnx_plans::plan::{Bundle, SUITES};
 use pponnx_plans::value::DType;
 
 use super::case::Case;
@@ -92,7 +92,7 @@ impl Source {
     /// The compiler's complaints, one a line.
     pub fn compile(&self, setting: Setting) -> Result<Compiled, Vec<String>> {
         let Setting { scheme, precision } = setting;
-        let options = Options { scheme, precision, front: FrontOptions::default() };
+        let options = Options { scheme, precision, suite: SUITES[0], front: FrontOptions::default() };
         pponnx_compiler::compile(&self.model(), &options)
             .map_err(|e| e.to_string().lines().map(|l| format!("error: {l}")).collect())
     }

@@ -7,7 +7,7 @@ use pponnx_engine::offline::deal_check;
 use pponnx_engine::simulate::Payload;
 use pponnx_engine::{LocalModel, Simulation, TensorValue};
 use pponnx_kernels::Kernels;
-use pponnx_keys::{EpochKey, Part, SessionKey, StreamAt};
+use pponnx_keys::{EpochKey, Part, SessionKey, StreamAt, Suite};
 use pponnx_plans::reference::run as reference;
 use pponnx_plans::reference::scalar::Fp;
 use pponnx_plans::valid::ValidBundle;
@@ -183,7 +183,8 @@ impl reference::Streams for Real<'_> {
         };
         let at = StreamAt { digest: *self.rig.bundle.digest(), request: REQUEST, slot: slot.0, side };
         let k = self.rig.bundle.slots[slot.index()].k;
-        self.rig.session.mask(&at, len, k).into_words_u64().unwrap().to_vec()
+        let suite = Suite::from_name(&self.rig.bundle.header.suite).unwrap();
+        self.rig.session.mask(suite, &at, len, k).into_words_u64().unwrap().to_vec()
     }
 
     fn field(&mut self, map: MapId, part: u8, len: usize) -> Vec<Fp> {

@@ -19,7 +19,7 @@ pub fn bundle(compiled: &Compiled) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().skip_while(|l| !l.is_empty()).skip(1).map(shorten).collect();
     for (i, decl) in bundle.constants.iter().enumerate().filter(|(_, c)| c.dtype == DType::U8) {
         let start = format!("constant @{i} ");
-        let ops = compiled.constants.get(&decl.digest).and_then(|bytes| operators(bytes));
+        let ops = compiled.constants.load(&decl.digest).ok().and_then(|bytes| operators(&bytes));
         if let (Some(ops), Some(line)) = (ops, lines.iter_mut().find(|l| l.starts_with(&start))) {
             *line = format!("{start}segment {}", ops.join(", "));
         }

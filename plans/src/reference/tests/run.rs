@@ -92,7 +92,7 @@ fn results_are_those_of_the_integers() {
         let integers = encode(&x, &Shape(vec![1, 4]), exponents).unwrap();
         let input = Tensor { shape: Shape(vec![1, 4]), data: integers.iter().map(|v| i64::from(*v)).collect() };
         let decl = &bundle.constants[0];
-        let weights = Tensor::weights(decl, store.get(&decl.digest).unwrap()).unwrap();
+        let weights = Tensor::weights(decl, &store.load(&decl.digest).unwrap()).unwrap();
         let z = linear::apply(&bundle.maps[0], std::slice::from_ref(&input), |_| Some(&weights)).unwrap();
         assert_eq!(outcome.results[&MapId(0)], std::slice::from_ref(&z.data));
         // y = relu(z * 0.125 * 2^-a + bias)

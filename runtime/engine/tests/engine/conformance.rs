@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pponnx_engine::{LocalModel, TensorValue};
 use pponnx_kernels::{Isa, Kernels};
-use pponnx_keys::{CheckSecret, Part, StreamAt};
+use pponnx_keys::{CheckSecret, Part, StreamAt, Suite};
 use pponnx_plans::op::Op;
 use pponnx_plans::reference::scalar::Fp;
 use pponnx_plans::reference::tensor::Tensor;
@@ -75,7 +75,7 @@ fn bias_of(rig: &Rig, number: usize) -> Vec<f32> {
     });
     let id = decodes.clone().nth(number).unwrap();
     let digest = &rig.bundle.constants[id.index()].digest;
-    pponnx_plans::constant::read_f32(rig.written.constants.get(digest).unwrap())
+    pponnx_plans::constant::read_f32(&rig.written.constants.load(digest).unwrap())
 }
 
 #[test]
@@ -118,7 +118,8 @@ impl run::Streams for Real<'_> {
         };
         let at = StreamAt { digest: *self.rig.bundle.digest(), request: self.request, slot: slot.0, side };
         let k = self.rig.bundle.slots[slot.index()].k;
-        self.rig.session.mask(&at, len, k).into_words_u64().unwrap().to_vec()
+        let suite = Suite::from_name(&self.rig.bundle.header.suite).unwrap();
+        self.rig.session.mask(suite, &at, len, k).into_words_u64().unwrap().to_vec()
     }
 
     fn field(&mut self, map: MapId, part: u8, len: usize) -> Vec<Fp> {
@@ -167,6 +168,19 @@ fn every_payload_and_output_is_that_of_the_reference() {
             let words = residues(&payload.bytes, slot.k, slot.shape.len());
             assert_eq!(words, want.sent[&payload.slot], "{name} {scheme} {k} {}", payload.slot);
         }
+    });
+}
+
+#[test]
+fn fused_and_stepwise_evaluation_send_the_same_bytes() {
+    each(|name, net, scheme, k| {
+        let fused = Rig::new(net, scheme, k).run(6, 2).unwrap();
+        let stepwise = Rig::stepwise(net, scheme, k).run(6, 2).unwrap();
+        assert_eq!(fused.outputs, stepwise.outputs, "{name} {scheme} {k}");
+        let sent = |outcome: pponnx_engine::Outcome| {
+            outcome.payloads.into_iter().map(|p| ((p.from, p.to, p.slot), p.bytes)).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(sent(fused), sent(stepwise), "{name} {scheme} {k}");
     });
 }
 
@@ -229,7 +243,8 @@ fn an_upload_is_the_encoded_input_plus_its_mask() {
         let (rig, masked) = upload("relay");
         let at =
             StreamAt { digest: *rig.bundle.digest(), request: 6, slot: SlotId(0).0, side: pponnx_keys::Side::Mask };
-        let mask = rig.session.mask(&at, masked.len(), k).into_words_u64().unwrap();
+        let suite = Suite::from_name(&rig.bundle.header.suite).unwrap();
+        let mask = rig.session.mask(suite, &at, masked.len(), k).into_words_u64().unwrap();
         let low = (1u64 << k) - 1;
         let bare: Vec<i64> = masked
             .iter()

@@ -18,7 +18,7 @@ use crate::rig::Rig;
 fn part(rig: &Rig, role: Role) -> ConstStore {
     let mut store = ConstStore::new();
     for id in rig.bundle.constants_of(role) {
-        let bytes = rig.written.constants.get(&rig.bundle.constants[id.index()].digest).unwrap();
+        let bytes = rig.written.constants.load(&rig.bundle.constants[id.index()].digest).unwrap();
         store.insert(bytes.to_vec());
     }
     store

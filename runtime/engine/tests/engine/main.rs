@@ -5,6 +5,7 @@ mod adversary;
 mod conformance;
 mod loading;
 mod local;
+mod native;
 mod nets;
 mod onnx;
 mod rig;

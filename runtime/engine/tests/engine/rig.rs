@@ -44,6 +44,17 @@ impl Rig {
         Rig { bundle, written, simulation, session: session(scheme, 3) }
     }
 
+    /// The same, with programs evaluated step by step.
+    pub fn stepwise(net: &Net, scheme: &str, k: u32) -> Rig {
+        let mut rig = Rig::new(net, scheme, k);
+        let check = deal_check(&rig.bundle, &rig.written.constants, [1; 16], CheckSecret::new(&[9; 32])).unwrap();
+        let constants = &rig.written.constants;
+        let load =
+            Simulation::load_with(Arc::clone(&rig.bundle), constants, &check, Kernels::detect(), LoadedPlan::stepwise);
+        rig.simulation = load.unwrap();
+        rig
+    }
+
     /// Inputs of the network, with magnitudes that differ from channel to channel.
     pub fn inputs(&self, seed: u64) -> Vec<TensorValue> {
         let mut dice = Dice(seed);

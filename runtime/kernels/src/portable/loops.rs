@@ -29,8 +29,7 @@ macro_rules! loops {
     };
 }
 
-/// The prime of the integrity check.
-pub const P: u64 = (1 << 61) - 1;
+pub(crate) use loops;
 
 loops! {
     /// The largest bit pattern as a signed and as an unsigned number.
@@ -41,7 +40,7 @@ loops! {
     /// Products with a power of two, rounded half to even; saturates.
     fn encode<'a>(x: &'a [f32], scale: f32, out: &'a mut [i32]) -> () {
         for (out, x) in out.iter_mut().zip(x) {
-            *out = (*x * scale).round_ties_even() as i32;
+            *out = quantise(*x, scale);
         }
     }
 
@@ -66,12 +65,10 @@ loops! {
         }
     }
 
-    /// Signed value of the low k bits. Without an arithmetic shift of 64 bits, which AVX2 lacks.
+    /// Signed values of the low k bits.
     fn lift<'a, W>(x: &'a [W], k: u32, out: &'a mut [i64]) -> () {
-        let keep = u64::MAX >> (64 - k);
-        let sign = 1u64 << (k - 1);
         for (out, x) in out.iter_mut().zip(x) {
-            *out = (((x.to_u64() & keep) ^ sign).wrapping_sub(sign)) as i64;
+            *out = signed(x.to_u64(), k);
         }
     }
 
@@ -81,48 +78,24 @@ loops! {
             *out = (*z as f64 * scale + bias) as f32;
         }
     }
-
-    /// `sum v * x mod p`. The secret in limbs of 21 bits: `|x * limb| <= 2^52`, so 2^10 of them fit an i64.
-    fn dot_p61_i32<'a>(v: &'a [u64], x: &'a [i32]) -> u64 {
-        const LIMB: u64 = (1 << 21) - 1;
-        let mut total = 0;
-        for (v, x) in v.chunks(1 << 10).zip(x.chunks(1 << 10)) {
-            let (mut s0, mut s1, mut s2) = (0i64, 0i64, 0i64);
-            for (v, x) in v.iter().zip(x) {
-                let x = i64::from(*x);
-                s0 += x * i64::from((v & LIMB) as i32);
-                s1 += x * i64::from((v >> 21 & LIMB) as i32);
-                s2 += x * i64::from((v >> 42 & LIMB) as i32);
-            }
-            total = add_p61(total, reduce(i128::from(s0) + (i128::from(s1) << 21) + (i128::from(s2) << 42)));
-        }
-        total
-    }
-
-    /// `sum v * x mod p`. Products are below 2^120, so 2^6 of them fit an i128.
-    fn dot_p61_i64<'a>(v: &'a [u64], x: &'a [i64]) -> u64 {
-        let mut total = 0;
-        for (v, x) in v.chunks(1 << 6).zip(x.chunks(1 << 6)) {
-            let products = v.iter().zip(x).map(|(v, x)| i128::from(v & P) * i128::from(*x));
-            total = add_p61(total, reduce(products.fold(0, i128::wrapping_add)));
-        }
-        total
-    }
 }
 
-/// The residue modulo p of any i128, without a division: 2^61 = 1, so high parts are added to the low part.
+/// A product with a power of two, rounded half to even; saturates, and NaN becomes 0.
 #[inline(always)]
-fn reduce(v: i128) -> u64 {
-    let p = i128::from(P);
-    let v = (v & p) + (v >> 61); // in (-2^66, 2^66 + 2^61)
-    let v = (v & p) + (v >> 61); // in [-33, p + 33]
-    let v = if v < 0 { v + p } else { v };
-    (if v >= p { v - p } else { v }) as u64
+pub fn quantise(x: f32, scale: f32) -> i32 {
+    const END: f32 = 2_147_483_648.0;
+    let exact = x * scale;
+    // The plain conversion of what is in range; one that saturates by itself is not vectorised.
+    let inside = if exact < END { exact } else { 0.0 };
+    let inside = if inside > -END { inside } else { -END };
+    // SAFETY: finite and in [-2^31, 2^31), and f32 has no fractions near the ends.
+    let whole = unsafe { inside.round_ties_even().to_int_unchecked() };
+    if exact >= END { i32::MAX } else { whole }
 }
 
-/// Sum of two residues modulo p.
+/// Signed value of the low k bits. Without an arithmetic shift of 64 bits, which AVX2 lacks.
 #[inline(always)]
-fn add_p61(a: u64, b: u64) -> u64 {
-    let sum = a + b;
-    if sum >= P { sum - P } else { sum }
+pub fn signed(v: u64, k: u32) -> i64 {
+    let sign = 1u64 << (k - 1);
+    ((v & (u64::MAX >> (64 - k))) ^ sign).wrapping_sub(sign) as i64
 }

@@ -1,161 +1,27 @@
-//! The only file that knows tract: runs ONNX sub-models on the device, and whole models in plaintext.
+//! tract: reads ONNX models, prepares them and runs them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 use pponnx_plans::value::{DType, Shape};
 use tract_onnx::model::ParseResult;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{TractErrorContext, ensure};
+use tract_onnx::tract_core::internal::TractErrorContext;
 use tract_onnx::tract_core::plan::SimplePlan;
 
+use super::LocalError;
 use crate::value::{Elements, TensorValue};
 
-/// Why a model could not be read or run. The texts come from the ONNX back end.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    /// The bytes are no model that the back end can read.
-    #[error("cannot read the model: {0}")]
-    Read(String),
-    /// The model does not have the inputs or shapes asked for.
-    #[error("the model does not fit the request: {0}")]
-    Shape(String),
-    /// An operator failed on these inputs.
-    #[error("cannot run the model: {0}")]
-    Run(String),
-}
-
-type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
+/// A model ready to run.
+pub type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
 
 /// How far a model is rewritten before it runs. Later stages are fallbacks for models that an earlier one breaks.
 const STAGES: [fn(InferenceModel) -> TractResult<TypedModel>; 3] =
     [|m| m.into_optimized(), |m| m.into_typed()?.into_decluttered(), |m| m.into_typed()];
 
-/// A local segment of a plan, ready to run. Cheap to share between requests.
-pub struct LocalModel {
-    plan: Plan,
-    name: String,
-    inputs: Vec<(DatumType, Shape)>,
-}
-
-impl LocalModel {
-    /// Reads an ONNX model whose inputs have fixed types and shapes.
-    ///
-    /// # Errors
-    /// [`LocalError::Read`] when the back end refuses the model, or panics on it.
-    pub fn load(bytes: &[u8]) -> Result<LocalModel, LocalError> {
-        guarded(LocalError::Read, || {
-            let framework = onnx();
-            let mut proto = framework.proto_model_for_read(&mut &bytes[..])?;
-            let graph = tidied(&mut proto)?;
-            let name = graph.name.clone();
-            let plan = prepared(|| framework.parse(&proto, None).and_then(resolved))?;
-            let inputs = input_facts(&plan)?;
-            Ok(LocalModel { plan, name, inputs })
-        })
-    }
-
-    /// The name of the model's graph.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Number of outputs.
-    pub fn outputs(&self) -> usize {
-        self.plan.model().outputs.len()
-    }
-
-    /// Runs the model. Inputs and outputs are in the order of its graph.
-    ///
-    /// # Errors
-    /// [`LocalError::Run`] when an operator fails or panics, or an input does not fit.
-    pub fn run(&self, inputs: &[&TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
-        run(&self.plan, &self.inputs, inputs)
-    }
-}
-
-/// The whole network in plaintext, as the reference of `verify`.
-pub struct PlainModel {
-    plan: Plan,
-    facts: Vec<(DatumType, Shape)>,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-}
-
-impl PlainModel {
-    /// Reads an ONNX model and pins the shapes of its inputs.
-    ///
-    /// `dir` is the folder of its external data, if it has some; `shapes` names inputs with the shape each is to get,
-    /// needed where the model leaves an axis open.
-    ///
-    /// # Errors
-    /// [`LocalError::Read`] when the back end refuses the model, [`LocalError::Shape`] when a name in `shapes` is not
-    /// an input.
-    pub fn load(bytes: &[u8], dir: Option<&Path>, shapes: &[(String, Vec<usize>)]) -> Result<PlainModel, LocalError> {
-        let framework = onnx().with_ignore_value_info(!shapes.is_empty());
-        let (proto, inputs, outputs) = guarded(LocalError::Read, || {
-            let mut proto = framework.proto_model_for_read(&mut &bytes[..])?;
-            let graph = tidied(&mut proto)?;
-            let is_constant = |name: &str| graph.initializer.iter().any(|t| t.name == name);
-            let inputs: Vec<String> =
-                graph.input.iter().map(|i| i.name.clone()).filter(|name| !is_constant(name)).collect();
-            let outputs: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-            Ok((proto, inputs, outputs))
-        })?;
-        if let Some((name, _)) = shapes.iter().find(|(name, _)| !inputs.contains(name)) {
-            return Err(LocalError::Shape(format!("{name:?} is no input; inputs are {inputs:?}")));
-        }
-        let dir = dir.map(|d| d.to_string_lossy().into_owned());
-        guarded(LocalError::Read, || {
-            let plan = prepared(|| {
-                let ParseResult { mut model, .. } = framework.parse(&proto, dir.as_deref())?;
-                let outlets = model.input_outlets()?.to_vec();
-                ensure!(outlets.len() == inputs.len(), "the graph reads a tensor that nobody makes");
-                for (name, shape) in shapes {
-                    let slot = inputs.iter().position(|i| i == name).context("unknown input")?;
-                    let dtype = model.outlet_fact(outlets[slot])?.datum_type();
-                    let fact = InferenceFact::shape(shape.as_slice());
-                    let fact = match dtype {
-                        Some(dtype) => fact.with_datum_type(dtype),
-                        None => fact,
-                    };
-                    model.set_input_fact(slot, fact)?;
-                }
-                Ok(model)
-            })?;
-            let facts = input_facts(&plan)?;
-            Ok(PlainModel { plan, facts, inputs, outputs })
-        })
-    }
-
-    /// Names of the inputs, in the order `run` takes them.
-    pub fn inputs(&self) -> &[String] {
-        &self.inputs
-    }
-
-    /// Shapes and element types of the inputs; `None` for a type that no tensor of ours can have.
-    pub fn input_types(&self) -> Vec<(Option<DType>, Shape)> {
-        self.facts.iter().map(|(dtype, shape)| (dtype_of(*dtype), shape.clone())).collect()
-    }
-
-    /// Names of the outputs, in the order `run` returns them.
-    pub fn outputs(&self) -> &[String] {
-        &self.outputs
-    }
-
-    /// Runs the network.
-    ///
-    /// # Errors
-    /// [`LocalError::Run`] as [`LocalModel::run`].
-    pub fn run(&self, inputs: &[TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
-        run(&self.plan, &self.facts, &inputs.iter().collect::<Vec<_>>())
-    }
-}
-
 /// Runs back-end code; its errors and its panics become ours.
-fn guarded<T>(
+pub fn guarded<T>(
     error: impl Fn(String) -> LocalError + Copy,
     body: impl FnOnce() -> TractResult<T>,
 ) -> Result<T, LocalError> {
@@ -170,7 +36,7 @@ fn guarded<T>(
 }
 
 /// The runnable plan of the first stage that works; the error of the first that does not.
-fn prepared(model: impl Fn() -> TractResult<InferenceModel>) -> TractResult<Plan> {
+pub fn prepared(model: impl Fn() -> TractResult<InferenceModel>) -> TractResult<Plan> {
     let mut first = None;
     for stage in STAGES {
         let attempt = catch_unwind(AssertUnwindSafe(|| model().and_then(stage).and_then(|m| m.into_runnable())));
@@ -184,7 +50,7 @@ fn prepared(model: impl Fn() -> TractResult<InferenceModel>) -> TractResult<Plan
 }
 
 /// The model, unless it reads tensors that nobody makes.
-fn resolved(result: ParseResult) -> TractResult<InferenceModel> {
+pub fn resolved(result: ParseResult) -> TractResult<InferenceModel> {
     match result.unresolved_inputs.first() {
         Some(name) => Err(TractError::msg(format!("the graph reads {name:?}, which nobody makes"))),
         None => Ok(result.model),
@@ -192,7 +58,7 @@ fn resolved(result: ParseResult) -> TractResult<InferenceModel> {
 }
 
 /// The graph of a model, its nodes sorted and renamed: two may share a name in ONNX but not in tract.
-fn tidied(proto: &mut pb::ModelProto) -> TractResult<&mut pb::GraphProto> {
+pub fn tidied(proto: &mut pb::ModelProto) -> TractResult<&mut pb::GraphProto> {
     let graph = proto.graph.as_mut().context("the file holds no graph")?;
     sort(graph)?;
     for (i, node) in graph.node.iter_mut().enumerate() {
@@ -226,7 +92,8 @@ fn sort(graph: &mut pb::GraphProto) -> TractResult<()> {
     Ok(())
 }
 
-fn input_facts(plan: &Plan) -> TractResult<Vec<(DatumType, Shape)>> {
+/// Element types and shapes of a plan's inputs.
+pub fn input_facts(plan: &Plan) -> TractResult<Vec<(DatumType, Shape)>> {
     let model = plan.model();
     let facts = model.input_outlets()?.iter().map(|o| {
         let fact = model.outlet_fact(*o)?;
@@ -237,7 +104,8 @@ fn input_facts(plan: &Plan) -> TractResult<Vec<(DatumType, Shape)>> {
     facts.collect()
 }
 
-fn run(plan: &Plan, facts: &[(DatumType, Shape)], inputs: &[&TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
+/// Runs a plan on inputs of these types and shapes.
+pub fn run(plan: &Plan, facts: &[(DatumType, Shape)], inputs: &[&TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
     guarded(LocalError::Run, || {
         if inputs.len() != facts.len() {
             return Err(TractError::msg(format!("{} inputs where the model has {}", inputs.len(), facts.len())));
@@ -304,7 +172,8 @@ fn from_tract(tensor: &Tensor) -> TractResult<TensorValue> {
     TensorValue::new(tensor.shape(), elements).map_err(|e| TractError::msg(e.to_string()))
 }
 
-fn dtype_of(dtype: DatumType) -> Option<DType> {
+/// Our element type for one of tract; `None` for a type that no tensor of ours can have.
+pub fn dtype_of(dtype: DatumType) -> Option<DType> {
     Some(match dtype {
         DatumType::Bool => DType::Bool,
         DatumType::U8 => DType::U8,
