@@ -39,7 +39,9 @@ impl Kernels {
         match self.isa() {
             Isa::Portable | Isa::Neon => self.run(work.with::<Scalar>()),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => self.run(work.with::<super::avx2::Avx2Packing>()),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => {
+                self.run(work.with::<super::avx2::Avx2Packing>())
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => self.run(work.with::<Scalar>()),
         }
