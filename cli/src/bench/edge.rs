@@ -43,6 +43,8 @@ pub fn run(console: &Console, args: &Edge) -> Outcome<Value> {
     if args.options.scheme == Scheme::Plain {
         console.warn(crate::cmd::compile::PLAIN_BANNER);
     }
+    // A wrong name is said before anything is started.
+    let kernels = isa::kernels()?;
     let folder = tempfile::Builder::new().prefix("pponnx-bench-").tempdir();
     let folder = folder.map_err(|e| Box::new(file_failure("make a folder in", &std::env::temp_dir(), &e)))?;
     let (model, shown) = match &args.model {
@@ -92,7 +94,7 @@ pub fn run(console: &Console, args: &Edge) -> Outcome<Value> {
         args,
         &shown,
         Facts {
-            isa: isa::kernels()?.isa().name(),
+            isa: kernels.isa().name(),
             mult_adds: bundle.cost.mult_adds_edge_a,
             requests_per_s: served / elapsed,
             wall: &wall,

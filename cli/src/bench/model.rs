@@ -63,10 +63,13 @@ struct Facts {
     memory: [Option<u64>; 3],
     files: u64,
     ort: Option<String>,
+    isa: &'static str,
 }
 
 /// Runs the command.
 pub fn run(console: &Console, args: &Bench, model: &Path) -> Outcome<Value> {
+    // A wrong name is said before anything is started.
+    let kernels = isa::kernels()?;
     let folder = tempfile::Builder::new().prefix("pponnx-bench-").tempdir();
     let folder = folder.map_err(|e| Box::new(file_failure("make a folder in", &std::env::temp_dir(), &e)))?;
     let file = std::fs::read(model).map_err(|e| Box::new(file_failure("read", model, &e)))?;
@@ -112,10 +115,11 @@ pub fn run(console: &Console, args: &Bench, model: &Path) -> Outcome<Value> {
         memory,
         files,
         ort: version.filter(|_| has_ort),
+        isa: kernels.isa().name(),
     };
     // It holds keys. Where it cannot be removed, the system's temporary folder keeps it.
     let _ = folder.close();
-    let result = json(args, model, &bundle, &facts)?;
+    let result = json(args, model, &bundle, &facts);
     say(console, &result);
     Ok(result)
 }
@@ -195,7 +199,7 @@ fn tract_round(plaintext: &Plaintext, inputs: &[TensorValue], runs: u64) -> Outc
     Ok(median(&each))
 }
 
-fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outcome<Value> {
+fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Value {
     let m = &facts.measured;
     let whole = |key: &str| m.last.get(key).cloned().unwrap_or(Value::Null);
     let plain_bytes: u64 = {
@@ -213,7 +217,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outc
         ("precision", args.options.precision.name().into()),
         ("scheme", args.options.scheme.name().into()),
         ("suite", args.options.suite.name().into()),
-        ("isa", isa::kernels()?.isa().name().into()),
+        ("isa", facts.isa.into()),
         ("threads", args.threads.into()),
         ("requests", m.wall.len().into()),
         ("processor", processor().into()),
@@ -256,7 +260,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Outc
             "compile_to_tract_load": facts.compiling.wall_ms / facts.tract_load_ms,
         }),
     );
-    Ok(object.into())
+    object.into()
 }
 
 /// Where the device's CPU time goes, in milliseconds a request: the stages of its computation, TLS and sockets, and what
