@@ -255,6 +255,11 @@ impl Execution {
         std::mem::take(&mut self.outbox)
     }
 
+    /// Takes back the payload of an [`Outgoing`] that is on its way, so that its memory serves again.
+    pub fn recycle(&self, payload: Vec<u8>) {
+        self.plan.buffers().keep_bytes(payload);
+    }
+
     /// Hands in the payload of a slot; it may come before the program asks for it.
     ///
     /// # Errors
@@ -312,7 +317,8 @@ impl Execution {
     }
 
     fn free(&mut self, step: &Prepared) {
-        step.frees.iter().for_each(|v| self.values.free(*v));
+        let plan = Arc::clone(&self.plan);
+        step.frees.iter().for_each(|v| self.values.free(*v, plan.buffers()));
     }
 
     /// Work of the device that needs no reply: for the time in which the network and the edges are busy. Expands the pads
@@ -419,7 +425,7 @@ impl Execution {
                 let mask = mask.map(|slot| self.made(plan, slot, Side::Mask)).transpose()?;
                 let x = self.values.tensor(*x)?;
                 let (_, prepared) = plan.step(self.pc).ok_or_else(|| EngineError::mismatch("no such step"))?;
-                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile, buffers: plan.buffers() };
                 let (made, payload) =
                     upload(x, *groups, plan.range(*range)?, mask, plan.slot(*slot)?, tools, prepared)?;
                 self.values.set(*encoded, Value::Encoded(made))?;
@@ -448,8 +454,9 @@ impl Execution {
                 let step = |at| plan.step(at).map(|(_, p)| p).ok_or_else(|| EngineError::mismatch("no such step"));
                 let decoder = Decoder::new(step(*decode)?.decode_table()?, &self.values.encoded(*source)?.exponents)?;
                 let tally = self.check_material()?.tally(*map, right)?;
-                let tools = Tools { kernels: plan.kernels(), profile: &self.profile };
+                let tools = Tools { kernels: plan.kernels(), profile: &self.profile, buffers: plan.buffers() };
                 let made = reveal(&reply, cover, k, tally, &decoder, step(*check)?.check_site()?, tools)?;
+                plan.buffers().keep_bytes(reply);
                 let tensor = TensorValue::from_f32(decoder.shape().clone(), made.into_value())?;
                 self.values.set(*y, Value::Tensor(tensor))?;
             }
@@ -467,6 +474,7 @@ impl Execution {
                     let slot = plan.slot(*slot)?;
                     plan.answer(*map, &inputs, correction.as_deref(), pad, slot)
                 })?;
+                correction.into_iter().for_each(|bytes| plan.buffers().keep_bytes(bytes));
                 self.outbox.push(Outgoing { to: *to, slot: *slot, payload });
             }
         }

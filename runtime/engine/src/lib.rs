@@ -9,6 +9,7 @@
 //! **Invariant**: nothing is decoded, and nothing returned, before the integrity check of its segment has passed.
 #![forbid(unsafe_code)]
 
+mod buffers;
 pub mod check;
 mod decode;
 mod encode;

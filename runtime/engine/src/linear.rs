@@ -11,6 +11,7 @@ use pponnx_plans::reference::linear;
 use pponnx_plans::reference::tensor::Tensor;
 use pponnx_plans::value::{ConstId, DType, MapId, Shape, ValueId};
 
+use crate::buffers::Buffers;
 use crate::error::EngineError;
 use crate::memory::{Payload, Value};
 use crate::plan::constant_bytes;
@@ -89,9 +90,10 @@ impl PackedMap {
         inputs: &[&Value],
         correction: Option<&[u8]>,
         kernels: &Kernels,
+        buffers: &Buffers,
     ) -> Result<Vec<u8>, EngineError> {
         let bytes = packed_len(slot.shape.len(), slot.k).ok_or_else(|| unfit("a payload beyond memory"))?;
-        let mut payload = vec![0u8; bytes];
+        let mut payload = buffers.bytes(bytes);
         let answer = Answer { correction, bytes: &mut payload };
         let rest = if narrow(inputs)? {
             self.run::<u32>(map, slot.k, inputs, Some(answer), kernels)?.map(u32::value)

@@ -4,6 +4,7 @@ use pponnx_plans::reference::tensor::Tensor;
 use pponnx_plans::value::{Shape, ValueId};
 use zeroize::Zeroize;
 
+use crate::buffers::Buffers;
 use crate::check::Verified;
 use crate::error::EngineError;
 use crate::plan::Prepared;
@@ -158,17 +159,23 @@ impl Values {
         }
     }
 
-    pub(crate) fn free(&mut self, id: ValueId) {
+    pub(crate) fn free(&mut self, id: ValueId, buffers: &Buffers) {
         let value = self.places.get_mut(id.index()).and_then(Option::take);
-        if self.wipe
-            && let Some(mut value) = value
-        {
-            value.wipe();
+        match value {
+            Some(mut value) if self.wipe => value.wipe(),
+            Some(Value::Tensor(tensor)) => tensor.into_f32().into_iter().for_each(|v| buffers.keep_reals(v)),
+            Some(Value::Encoded(encoded)) => buffers.keep_integers(encoded.x),
+            Some(Value::Payload(payload)) => buffers.keep_bytes(payload.bytes),
+            _ => {}
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        (0..self.places.len()).for_each(|i| self.free(ValueId(i as u32)));
+        for mut value in self.places.iter_mut().filter_map(Option::take) {
+            if self.wipe {
+                value.wipe();
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use pponnx_plans::plan::{Bundle, Program, Range, Slot, Step};
 use pponnx_plans::valid::ValidBundle;
 use pponnx_plans::value::{ConstId, DType, MapId, Role, SlotId, ValueId, ValueType};
 
+use crate::buffers::Buffers;
 use crate::decode::{DecodeTable, Table};
 use crate::error::EngineError;
 use crate::fuse::{self, Fused};
@@ -119,6 +120,7 @@ pub struct LoadedPlan {
     role: Role,
     kernels: Kernels,
     runs: Vec<Option<Fused>>,
+    buffers: Buffers,
     program: Program,
     types: Vec<ValueType>,
     steps: Vec<Prepared>,
@@ -185,6 +187,7 @@ impl LoadedPlan {
             role,
             kernels,
             runs: fuse::runs(&program),
+            buffers: Buffers::default(),
             program,
             types,
             steps,
@@ -269,6 +272,11 @@ impl LoadedPlan {
         self.program.steps.get(pc).zip(self.steps.get(pc))
     }
 
+    /// Buffers for requests.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
     /// The run of steps that begins there.
     pub(crate) fn run_at(&self, pc: usize) -> Option<&Fused> {
         self.runs.get(pc).and_then(Option::as_ref)
@@ -299,7 +307,7 @@ impl LoadedPlan {
     ) -> Result<Vec<u8>, EngineError> {
         let (packed, decl) = self.map(map)?;
         match pad {
-            None => packed.answer(decl, slot, inputs, correction, &self.kernels),
+            None => packed.answer(decl, slot, inputs, correction, &self.kernels, &self.buffers),
             Some(pad) => {
                 let result = packed.apply(decl, slot.k, inputs, &self.kernels)?;
                 ring::pack(&ring::add(result, pad)?, slot, &self.kernels)

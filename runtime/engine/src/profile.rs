@@ -5,6 +5,8 @@ use std::cell::Cell;
 use pponnx_kernels::Kernels;
 use pponnx_plans::op::Op;
 
+use crate::buffers::Buffers;
+
 /// A part of a role's work on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -135,6 +137,7 @@ impl Profile {
 pub(crate) struct Tools<'a> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) profile: &'a Profile,
+    pub(crate) buffers: &'a Buffers,
 }
 
 #[cfg(test)]

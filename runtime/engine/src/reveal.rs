@@ -100,8 +100,8 @@ fn opened<T: Lifted>(
     site: &CheckSite,
     tools: Tools<'_>,
 ) -> Result<Verified<Vec<f32>>, EngineError> {
-    let Tools { kernels, profile } = tools;
-    let mut y = vec![0f32; tally.len()];
+    let Tools { kernels, profile, buffers } = tools;
+    let mut y = buffers.reals(tally.len());
     let mut z = [T::default(); CHUNK];
     let mut scratch = [0u8; 8 * CHUNK];
     for (i, y) in y.chunks_mut(CHUNK).enumerate() {

@@ -27,12 +27,12 @@ pub(crate) fn upload(
     tools: Tools<'_>,
     step: &Prepared,
 ) -> Result<(Encoded, Vec<u8>), EngineError> {
-    let Tools { kernels, profile } = tools;
+    let Tools { kernels, profile, buffers } = tools;
     let scanned = profile.measure(Stage::Encode, || exponents(x, groups, range, kernels, step))?;
     let Exponents { data, all: exponents, block } = scanned;
     let k = slot.k;
     let bytes = packed_len(data.len(), k).ok_or_else(|| unfit("a payload beyond memory"))?;
-    let (mut encoded, mut payload) = (vec![0i32; data.len()], vec![0u8; bytes]);
+    let (mut encoded, mut payload) = (buffers.integers(data.len()), buffers.bytes(bytes));
     let mut parts = mask.map(Mask::into_parts);
     // scheme `plain`: nothing is added
     let bare = [0u8; 8 * CHUNK];

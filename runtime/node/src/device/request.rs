@@ -169,6 +169,7 @@ impl Run<'_> {
         let done = metered(&mut self.stats.link_cpu_ms, both).await;
         done.map_err(|e| lost(line.edge, request, &segment, e))?;
         self.stats.bytes_up += ready.iter().map(|out| out.payload.len() as u64).sum::<u64>();
+        ready.into_iter().for_each(|out| self.execution.recycle(out.payload));
         early.into_iter().try_for_each(|heard| self.take(Role::EdgeA, heard))
     }
 
