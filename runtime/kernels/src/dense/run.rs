@@ -166,7 +166,7 @@ fn multiply<L: Level, K: Kind>(run: &Run<'_, K::Word>, addresses: &[usize], pane
     let step = panel.width * 4;
     let start = panels.start(run.group, panel);
     let mut mv = K::vectors::<L>();
-    while panel.width % (mv * K::lanes::<L>()) != 0 {
+    while !panel.width.is_multiple_of(mv * K::lanes::<L>()) {
         mv /= 2;
     }
     let lanes = mv * K::lanes::<L>();
