@@ -42,6 +42,19 @@ pub trait Level: Copy {
     /// Runs a task in a function of its own.
     fn call<T: Task>(task: T) -> T::Out;
 
+    /// Asks for a cache line that will be needed soon. Any address will do.
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: part of the baseline, and a hint only.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+
     /// Transposes 16 rows of 16 words.
     #[inline(always)]
     fn transpose32(block: &mut [u32; 256]) {

@@ -1,10 +1,10 @@
 //! What operations read and write: words, or payloads as they are on the wire.
 
-use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use crate::bits::packed_len;
 use crate::error::{KernelError, filled, length};
+use crate::vector::Level;
 use crate::word::{Ring, Word};
 
 /// Activations of an operation over a ring of width `k`.
@@ -47,7 +47,7 @@ fn payload(what: &'static str, bytes: &[u8], n: usize, k: u32) -> Result<(), Ker
 
 /// A validated input.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a, W> {
+pub struct Source<'a, W> {
     input: Input<'a, W>,
     k: u32,
 }
@@ -67,26 +67,33 @@ impl<'a, W: Ring> Source<'a, W> {
     pub fn read(&self, at: usize, to: &mut [W]) {
         match self.input {
             Input::Words(words) => to.copy_from_slice(&words[at..][..to.len()]),
+            Input::Packed(bytes) if size_of::<W>() == 4 && self.k == 32 => {
+                let from = &bytes[at * 4..][..to.len() * 4];
+                // SAFETY: as many bytes as the words have; the byte order is set right below.
+                unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast(), from.len()) };
+                if cfg!(target_endian = "big") {
+                    to.iter_mut().for_each(|w| *w = W::from_u64((w.to_u64() as u32).swap_bytes().into()));
+                }
+            }
             Input::Packed(bytes) => read(bytes, self.k, at, to),
         }
     }
+}
 
-    /// All elements as words.
-    pub fn words(&self, n: usize) -> Result<Cow<'a, [W]>, KernelError> {
+impl<W: Ring> Source<'_, W> {
+    /// Asks for an element that will be read soon; it may lie outside.
+    #[inline(always)]
+    pub fn prefetch<L: Level>(&self, at: usize) {
         match self.input {
-            Input::Words(words) => Ok(Cow::Borrowed(words)),
-            Input::Packed(bytes) => {
-                let mut words = filled(W::ZERO, n)?;
-                read(bytes, self.k, 0, &mut words);
-                Ok(Cow::Owned(words))
-            }
+            Input::Words(words) => L::prefetch(words.as_ptr().wrapping_add(at).cast()),
+            Input::Packed(bytes) => L::prefetch(bytes.as_ptr().wrapping_add(byte(at, self.k))),
         }
     }
 }
 
 /// A validated output, to be written by several threads.
 #[derive(Clone, Copy)]
-pub(crate) struct Sink<'a, W> {
+pub struct Sink<'a, W> {
     to: Target<'a, W>,
     len: usize,
     k: u32,
@@ -135,6 +142,21 @@ impl<'a, W: Ring> Sink<'a, W> {
         }
     }
 
+    /// Asks for what a write of an element will touch; it may lie outside.
+    #[inline(always)]
+    pub fn prefetch<L: Level>(&self, at: usize) {
+        match self.to {
+            Target::Words(words) => L::prefetch(words.wrapping_add(at).cast()),
+            Target::Answer { correction, bytes, .. } => {
+                let first = byte(at, self.k);
+                if let Some(correction) = correction {
+                    L::prefetch(correction.as_ptr().wrapping_add(first));
+                }
+                L::prefetch(bytes.wrapping_add(first));
+            }
+        }
+    }
+
     /// Writes elements from `at` on.
     ///
     /// # Safety
@@ -149,15 +171,22 @@ impl<'a, W: Ring> Sink<'a, W> {
                 std::slice::from_raw_parts_mut(words.add(at), row.len()).copy_from_slice(row);
             },
             Target::Answer { correction, bytes, len, .. } => {
-                let first = (at as u128 * u128::from(self.k) / 8) as usize;
-                let last = packed_len(at + row.len(), self.k).unwrap_or(len);
-                debug_assert!(last <= len);
+                let end = at + row.len();
+                let first = byte(at, self.k);
+                let last = if end == self.len { len } else { byte(end, self.k) };
+                debug_assert!(first <= last && last <= len);
                 // SAFETY: whole elements inside the payload, and whole bytes, both by the contract.
                 let to = unsafe { std::slice::from_raw_parts_mut(bytes.add(first), last - first) };
                 answer(row, correction.map(|c| &c[first..last]), self.k, to);
             }
         }
     }
+}
+
+/// The byte in which an element begins. Eight elements of any width are whole bytes.
+#[inline(always)]
+fn byte(at: usize, k: u32) -> usize {
+    at / 8 * k as usize + at % 8 * k as usize / 8
 }
 
 /// Runs `fill` on words and writes them to an output of any kind.
@@ -203,9 +232,8 @@ fn read<W: Ring>(bytes: &[u8], k: u32, at: usize, to: &mut [W]) {
         _ => {
             let mask = u64::MAX >> (64 - k);
             for (i, t) in to.iter_mut().enumerate() {
-                let bit = (at + i) as u128 * u128::from(k);
-                let (byte, shift) = ((bit / 8) as usize, (bit % 8) as u32);
-                let from = &bytes[byte..];
+                let shift = ((at + i) % 8 * k as usize % 8) as u32;
+                let from = &bytes[byte(at + i, k)..];
                 let low = if from.len() >= 8 { eight(from) } else { up_to_eight(from) };
                 let high = match from.get(8) {
                     Some(b) if shift > 0 => u64::from(*b) << (64 - shift),
@@ -235,6 +263,24 @@ fn up_to_eight(from: &[u8]) -> u64 {
 #[inline(always)]
 fn answer<W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) {
     match k {
+        32 if size_of::<W>() == 4 && cfg!(target_endian = "little") => {
+            let whole = row.len() / 16;
+            for i in 0..whole {
+                let mut words = [W::ZERO; 16];
+                words.copy_from_slice(&row[i * 16..][..16]);
+                if let Some(c) = correction {
+                    let mut subtrahend = [W::ZERO; 16];
+                    let from = &c[i * 64..][..64];
+                    // SAFETY: 64 bytes on both sides.
+                    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), subtrahend.as_mut_ptr().cast(), 64) };
+                    words.iter_mut().zip(subtrahend).for_each(|(w, s)| *w = w.minus(s));
+                }
+                let to = &mut to[i * 64..][..64];
+                // SAFETY: 64 bytes on both sides.
+                unsafe { std::ptr::copy_nonoverlapping(words.as_ptr().cast(), to.as_mut_ptr(), 64) };
+            }
+            bytes::<W, 4>(&row[whole * 16..], correction.map(|c| &c[whole * 64..]), &mut to[whole * 64..]);
+        }
         32 => bytes::<W, 4>(row, correction, to),
         40 => bytes::<W, 5>(row, correction, to),
         52 => {

@@ -5,7 +5,7 @@ use crate::dispatch::Kernels;
 use crate::error::KernelError;
 use crate::portable::loops;
 use crate::vector::{Level, Vector};
-use crate::view::{Input, Output};
+use crate::view::{Input, Output, Sink, Source};
 use crate::window::{self, Packed};
 
 /// A word that holds elements of Z_2^k for k up to [`Word::BITS`]: `u32` or `u64`. Arithmetic wraps modulo 2^BITS, of
@@ -59,7 +59,7 @@ pub trait Ring: Copy + Default + Send + Sync + 'static {
     fn kind<L: Level, V: Visit<Self>>(visiting: Visiting<V>) -> V::Out;
 
     #[doc(hidden)]
-    fn window(kernels: Kernels, packed: &Packed, x: &[Self], y: &mut [Self]) -> Result<(), KernelError>;
+    fn window(kernels: Kernels, packed: &Packed, x: Source<'_, Self>, y: Sink<'_, Self>) -> Result<(), KernelError>;
     #[doc(hidden)]
     fn dense(
         kernels: Kernels,
@@ -128,7 +128,12 @@ macro_rules! ring {
             }
 
             #[inline(never)]
-            fn window(kernels: Kernels, packed: &Packed, x: &[$word], y: &mut [$word]) -> Result<(), KernelError> {
+            fn window(
+                kernels: Kernels,
+                packed: &Packed,
+                x: Source<'_, $word>,
+                y: Sink<'_, $word>,
+            ) -> Result<(), KernelError> {
                 window::run(kernels, packed, x, y)
             }
 

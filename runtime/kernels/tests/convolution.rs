@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use oracle::{Constant, Data, all_kernels, narrow};
+use oracle::{Constant, Data, all_kernels, check_widths, narrow};
 use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, Kernels, Output, Word};
 use proptest::prelude::*;
 
@@ -24,6 +24,10 @@ fn check_conv(spec: &ConvSpec, seed: u64) {
         for kernels in all_kernels() {
             run_conv::<u32>(kernels, spec, &x, &w, &expected);
             run_conv::<u64>(kernels, spec, &x, &w, &expected);
+            let packed = kernels.pack_conv(spec.clone(), w.view()).unwrap();
+            let at = format!("{kernels:?} {spec:?}");
+            let run32 = |k, x: Input<'_, u32>, y: Output<'_, u32>| kernels.conv(&packed, k, x, y).unwrap();
+            check_widths(&x, &expected, &at, run32, |k, x, y| kernels.conv(&packed, k, x, y).unwrap());
         }
     }
 }
@@ -44,6 +48,10 @@ fn check_transpose(spec: &ConvTransposeSpec, seed: u64) {
         for kernels in all_kernels() {
             run_transpose::<u32>(kernels, spec, &x, &w, &expected);
             run_transpose::<u64>(kernels, spec, &x, &w, &expected);
+            let packed = kernels.pack_conv_transpose(spec.clone(), w.view()).unwrap();
+            let at = format!("{kernels:?} {spec:?}");
+            let run32 = |k, x: Input<'_, u32>, y: Output<'_, u32>| kernels.conv_transpose(&packed, k, x, y).unwrap();
+            check_widths(&x, &expected, &at, run32, |k, x, y| kernels.conv_transpose(&packed, k, x, y).unwrap());
         }
     }
 }
@@ -94,6 +102,13 @@ fn grid_of_convolutions() {
         // pointwise, also with a stride that skips inputs
         ([1, 17, 4, 1], &[[5, 1, 1, 1, 0, 0], [11, 1, 1, 1, 0, 0]]),
         ([1, 5, 7, 1], &[[8, 1, 3, 1, 0, 0], [10, 1, 2, 1, 0, 0]]),
+        // a stem of three channels, and panels of several widths
+        ([1, 3, 17, 1], &[[30, 7, 2, 1, 3, 3], [29, 7, 2, 1, 3, 3]]),
+        ([2, 3, 9, 1], &[[10, 3, 1, 1, 1, 1], [7, 3, 1, 1, 1, 1]]),
+        ([1, 1, 8, 1], &[[12, 5, 1, 1, 2, 2], [12, 5, 1, 1, 2, 2]]),
+        ([1, 34, 150, 1], &[[5, 3, 1, 1, 1, 1], [19, 3, 1, 1, 1, 1]]),
+        ([1, 16, 66, 2], &[[4, 3, 1, 2, 2, 2], [17, 3, 2, 2, 2, 2]]),
+        ([3, 21, 24, 1], &[[9, 1, 2, 1, 0, 0], [35, 1, 2, 1, 0, 0]]),
         // depthwise with one, two and three outputs a channel
         ([1, 1, 1, 11], &[[14, 3, 1, 1, 1, 1], [14, 3, 1, 1, 1, 1]]),
         ([2, 1, 1, 5], &[[14, 3, 2, 1, 1, 1], [15, 3, 2, 1, 0, 1]]),

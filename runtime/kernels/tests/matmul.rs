@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use oracle::{Constant, Data, all_kernels, narrow};
+use oracle::{Constant, Data, all_kernels, check_widths, narrow};
 use pponnx_kernels::{Input, Kernels, MatMulSpec, Output, Word};
 use proptest::prelude::*;
 
@@ -23,6 +23,10 @@ fn check(spec: &MatMulSpec, seed: u64) {
         for kernels in all_kernels() {
             run::<u32>(kernels, spec, &x, &w, &expected);
             run::<u64>(kernels, spec, &x, &w, &expected);
+            let packed = kernels.pack_matmul(spec.clone(), w.view()).unwrap();
+            let at = format!("{kernels:?} {spec:?}");
+            let run32 = |k, x: Input<'_, u32>, y: Output<'_, u32>| kernels.matmul(&packed, k, x, y).unwrap();
+            check_widths(&x, &expected, &at, run32, |k, x, y| kernels.matmul(&packed, k, x, y).unwrap());
         }
     }
 }

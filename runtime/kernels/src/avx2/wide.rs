@@ -1,4 +1,5 @@
 //! Sums of 64-bit words in digits: the signed low one by `vpmuldq`, the high one by `vpmulld`.
+#![allow(clippy::needless_range_loop, reason = "indices of registers, unrolled")]
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,5 @@
 //! Transposition in registers: pairs of rows are interleaved by ever larger pieces.
+#![allow(clippy::needless_range_loop, reason = "indices of registers, unrolled")]
 
 use std::arch::x86_64::*;
 

@@ -4,7 +4,7 @@ use crate::dense::block::{Block, side};
 use crate::dense::geometry::{Geometry, Line};
 use crate::dense::kind::Kind;
 use crate::dense::pack::{Order, Panels};
-use crate::dense::run::{Layout, Run, Visit, visit};
+use crate::dense::run::{AHEAD, Layout, Run, Visit, visit};
 use crate::dispatch::Kernels;
 use crate::error::KernelError;
 use crate::pool;
@@ -157,25 +157,48 @@ impl<W: Ring> Stage<'_, W> {
         let (first, len) = geometry.row(line.target);
         // SAFETY: rows lie in the staged words, and no other line is in this row.
         let row = unsafe { std::slice::from_raw_parts_mut(self.to.0.add(first), len) };
-        let depth = geometry.depth;
-        for channel in 0..depth {
-            let to = row[line.target - first..].iter_mut().skip(channel).step_by(depth).take(line.count);
-            if channel >= geometry.channels {
-                to.for_each(|t| *t = W::ZERO);
-                continue;
-            }
-            let from = self.base + channel * geometry.inputs() + line.source;
-            let mut words = [W::ZERO; 64];
-            let mut at = 0;
-            let mut to = to;
-            while at < line.count {
-                let n = words.len().min(line.count - at);
-                self.read(from + at * geometry.step, &mut words[..n]);
-                to.by_ref().take(n).zip(&words).for_each(|(t, w)| *t = *w);
-                at += n;
+        let to = &mut row[line.target - first..];
+        match (geometry.channels, geometry.depth) {
+            (1, 1) => self.pixels::<1, 1>(to),
+            (1, 2) => self.pixels::<1, 2>(to),
+            (2, 2) => self.pixels::<2, 2>(to),
+            (3, 3) => self.pixels::<3, 3>(to),
+            (3, 4) => self.pixels::<3, 4>(to),
+            (channels, depth) => {
+                for (channel, at) in (0..depth).flat_map(|c| (0..line.count).map(move |at| (c, at))) {
+                    let mut word = [W::ZERO];
+                    if channel < channels {
+                        self.read(self.from(channel, at), &mut word);
+                    }
+                    to[at * depth + channel] = word[0];
+                }
             }
         }
         K::split_run(row);
+    }
+
+    /// First element of a pixel of the line.
+    #[inline(always)]
+    fn from(&self, channel: usize, pixel: usize) -> usize {
+        self.base + channel * self.geometry.inputs() + self.line.source + pixel * self.geometry.step
+    }
+
+    /// Pixels of `D` words, of which the first `C` are channels.
+    #[inline(always)]
+    fn pixels<const C: usize, const D: usize>(&self, to: &mut [W]) {
+        const PIECE: usize = 64;
+        let mut words = [[W::ZERO; PIECE]; D];
+        for at in (0..self.line.count).step_by(PIECE) {
+            let n = PIECE.min(self.line.count - at);
+            for (channel, words) in words[..C].iter_mut().enumerate() {
+                self.read(self.from(channel, at), &mut words[..n]);
+            }
+            for (j, pixel) in to[at * D..].as_chunks_mut::<D>().0.iter_mut().take(n).enumerate() {
+                for (to, words) in pixel.iter_mut().zip(&words) {
+                    *to = words[j];
+                }
+            }
+        }
     }
 
     /// Blocks of pixels and channels, split and transposed.
@@ -190,7 +213,8 @@ impl<W: Ring> Stage<'_, W> {
             for at in (0..line.count).step_by(side) {
                 let pixels = side.min(line.count - at);
                 for i in 0..there {
-                    let from = self.base + (first + i) * geometry.inputs() + line.source + at * geometry.step;
+                    let from = self.from(first + i, at);
+                    self.x.prefetch::<L>(from + AHEAD * side * geometry.step);
                     if pixels == side {
                         self.read(from, block.row_mut(i));
                     } else {

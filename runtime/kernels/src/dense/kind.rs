@@ -1,4 +1,5 @@
 //! How words are multiplied: whole, or in limbs.
+#![allow(clippy::needless_range_loop, reason = "indices of registers, unrolled")]
 
 use std::marker::PhantomData;
 
@@ -40,10 +41,12 @@ pub unsafe trait Kind: 'static {
 }
 
 /// Signed 16-bit digits: `x = lo + 2^16 hi`, and both sums wrap modulo 2^32. A staged pair of words is
-/// `(lo0, lo1, hi0, hi1)`.
+/// `(lo0, lo1, hi0, hi1)`. For instruction sets with products of pairs of 16-bit numbers.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub struct Limbs16;
 
 /// The digits of two words: low ones and high ones.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[inline(always)]
 fn digits(a: u32, b: u32) -> (u32, u32) {
     const CARRY: u32 = 1 << 15;

@@ -16,7 +16,9 @@ mod run;
 mod tile;
 
 pub use conv::DenseConv;
-pub use kind::{Kind, Limbs16, Limbs32, Whole};
+#[cfg(target_arch = "x86_64")]
+pub use kind::Limbs16;
+pub use kind::{Kind, Limbs32, Whole};
 pub use matmul::PackedMatMul;
 pub(crate) use matmul::run as run_matmul;
 pub use run::{Visit, Visiting};

@@ -25,6 +25,10 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Fewest and most positions of a block; multiples of the sides of all blocks that are transposed.
 const BLOCK: (usize, usize) = (48, 480);
 
+/// How many blocks ahead of a transposition its lines are asked for: each is the only one of its channel, so the
+/// processor does not see that they are streams.
+pub const AHEAD: usize = 6;
+
 /// Work for the kind of product that suits an instruction set, a word, a width and a width of weights.
 pub trait Visit<W: Ring> {
     type Out;
@@ -133,6 +137,13 @@ impl<W: Ring> Visit<W> for Item<'_, W> {
         let rows = n.next_multiple_of(side::<W>());
         let mut scratch = Scratch::words::<W>(rows * panel.width)?;
         let c = &mut scratch.get::<W>()[..rows * panel.width];
+        if let Layout::Planes(_) = run.layout {
+            // The first of the lines that the end touches; it asks for the others itself.
+            for channel in panel.first..run.panels.channels.min(panel.first + panel.width) {
+                let at = run.base + channel * run.positions + range.start;
+                (0..AHEAD).for_each(|i| run.sink.prefetch::<L>(at + i * side::<W>()));
+            }
+        }
         multiply::<L, K>(run, addresses, &panel, c);
         match run.layout {
             Layout::Planes(_) => planes::<L, W>(run, range, &panel, c),
@@ -155,7 +166,7 @@ fn multiply<L: Level, K: Kind>(run: &Run<'_, K::Word>, addresses: &[usize], pane
     let step = panel.width * 4;
     let start = panels.start(run.group, panel);
     let mut mv = K::vectors::<L>();
-    while panel.width % (mv * K::lanes::<L>()) != 0 {
+    while !panel.width.is_multiple_of(mv * K::lanes::<L>()) {
         mv /= 2;
     }
     let lanes = mv * K::lanes::<L>();
@@ -203,11 +214,11 @@ fn multiply<L: Level, K: Kind>(run: &Run<'_, K::Word>, addresses: &[usize], pane
 fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Panel, c: &[W]) {
     let side = side::<W>();
     let channels = panel.width.min(run.panels.channels - panel.first);
+    let mut block = Block::zero();
     for first in (0..channels).step_by(side) {
         let rows = side.min(channels - first);
         for at in (0..range.len()).step_by(side) {
             let columns = side.min(range.len() - at);
-            let mut block = Block::zero();
             for j in 0..side {
                 block.row_mut(j).copy_from_slice(&c[(at + j) * panel.width + first..][..side]);
             }
@@ -215,6 +226,7 @@ fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Pane
             for i in 0..rows {
                 let channel = panel.first + first + i;
                 let to = run.base + channel * run.positions + range.start + at;
+                run.sink.prefetch::<L>(to + AHEAD * side);
                 // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits
                 // at blocks and channels.
                 unsafe {

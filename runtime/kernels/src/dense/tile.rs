@@ -1,4 +1,5 @@
 //! The loop of a tile, written once for all kinds of products and instruction sets.
+#![allow(clippy::needless_range_loop, reason = "indices of registers, unrolled")]
 
 use crate::dense::kind::Kind;
 use crate::vector::{Level, Task};

@@ -4,7 +4,7 @@ use crate::dense::DenseConv;
 use crate::dispatch::Kernels;
 use crate::error::KernelError;
 use crate::spec::{ConvSpec, ConvTransposeSpec, Weights};
-use crate::view::{Input, Output, Source, through_words, width};
+use crate::view::{Input, Output, Sink, Source, through_words, width};
 use crate::window::plan::{Plan, Route};
 use crate::word::Word;
 
@@ -148,8 +148,15 @@ impl Kernels {
         x: Input<'_, W>,
         mut y: Output<'_, W>,
     ) -> Result<(), KernelError> {
-        let n = packed.plan.input_len();
-        let x = Source::new(x, ring, n)?.words(n)?;
-        through_words(&mut y, ring, packed.plan.output_len(), |y| W::window(self, packed, &x, y))
+        let x = Source::new(x, ring, packed.plan.input_len())?;
+        let n = packed.plan.output_len();
+        let sink = Sink::new(&mut y, ring, n)?;
+        if sink.splits_at(packed.plan.outputs()) {
+            return W::window(self, packed, x, sink);
+        }
+        through_words(&mut y, ring, n, |words| {
+            let mut words = Output::Words(words);
+            W::window(self, packed, x, Sink::new(&mut words, ring, n)?)
+        })
     }
 }

@@ -3,45 +3,31 @@
 use std::ops::Range;
 
 use crate::dispatch::Kernels;
-use crate::error::{KernelError, filled, length};
+use crate::error::{KernelError, filled};
+use crate::pool;
 use crate::portable::{dot, tile};
+use crate::scratch::Scratch;
 use crate::vector::{Level, MAX_LANES, MAX_VECTORS, Task, Vector, Weight};
+use crate::view::{Sink, Source};
 use crate::window::pack::{Packed, Stored};
 use crate::window::plan::{Plan, Route, Section};
-use crate::window::stage::stage;
+use crate::window::stage::{copy_row, stage};
 use crate::word::Ring;
 
 /// Staged bytes that the positions of a block read, so that they stay in the second-level cache while all output
 /// channels pass over them.
 const BLOCK_BYTES: usize = 1 << 19;
 
-/// Overwrites `y`. A unit is a tile of output channels of one group of one batch element; units lie in `y` one after
-/// the other, so threads get consecutive ones and disjoint parts of `y`.
-pub fn run<W: Ring>(kernels: Kernels, packed: &Packed, x: &[W], y: &mut [W]) -> Result<(), KernelError> {
+/// Writes `y`. A unit is a tile of output channels of one group of one element of the batch; units lie in the output
+/// one after the other.
+pub fn run<W: Ring>(kernels: Kernels, packed: &Packed, x: Source<'_, W>, y: Sink<'_, W>) -> Result<(), KernelError> {
     let plan = &packed.plan;
-    length("input", plan.input_len(), x.len())?;
-    length("output", plan.output_len(), y.len())?;
     let units = plan.batch * plan.groups * plan.tiles();
-    let parts = kernels.parts(plan.mult_adds(), units);
-    let mut rest = y;
-    let mut start = 0;
-    let mut tasks = Vec::new();
-    for part in 0..parts {
-        let end = (units as u128 * (part as u128 + 1) / parts as u128) as usize;
-        let (y, next) = rest.split_at_mut(position(plan, end) - position(plan, start));
-        rest = next;
-        tasks.push(Part { packed, x, y, units: start..end });
-        start = end;
-    }
-    let Some(last) = tasks.pop() else { return Ok(()) };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = tasks.into_iter().map(|task| scope.spawn(move || kernels.run(task))).collect();
-        let mut result = kernels.run(last);
-        for other in others {
-            result = result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        result
-    })
+    let threads = kernels.parts(plan.mult_adds(), units);
+    // Several parts a thread, since threads are not equally fast.
+    let parts = if threads == 1 { 1 } else { units.min(4 * threads) };
+    let start = |part: usize| (units as u128 * part as u128 / parts as u128) as usize;
+    pool::run(threads, parts, &|part| kernels.run(Part { packed, x, y, units: start(part)..start(part + 1) }))
 }
 
 /// Where a unit begins in the output.
@@ -50,11 +36,11 @@ fn position(plan: &Plan, unit: usize) -> usize {
     (group * plan.out_channels + tile * plan.route.channels()) * plan.outputs()
 }
 
-/// The units of one thread; `y` is their part of the output.
+/// Some units in a row.
 struct Part<'a, W> {
     packed: &'a Packed,
-    x: &'a [W],
-    y: &'a mut [W],
+    x: Source<'a, W>,
+    y: Sink<'a, W>,
     units: Range<usize>,
 }
 
@@ -63,27 +49,38 @@ impl<W: Ring> Task for Part<'_, W> {
 
     #[inline(always)]
     fn run<L: Level>(self) -> Result<(), KernelError> {
-        let Part { packed, x, mut y, units } = self;
+        let Part { packed, x, y, units } = self;
         let plan = &packed.plan;
         let tiles = plan.tiles();
-        let mut staged = filled(W::ZERO, plan.staged)?;
+        let channels = plan.in_channels * plan.inputs();
+        let most = tiles.min(units.len()) * plan.route.channels().min(plan.out_channels) * plan.outputs();
+        let mut staged = Scratch::words::<W>(plan.staged)?;
+        let staged = &mut staged.get::<W>()[..plan.staged];
+        staged.fill(W::ZERO);
+        let mut input = Scratch::words::<W>(channels)?;
+        let input = &mut input.get::<W>()[..channels];
+        let mut output = Scratch::words::<W>(most)?;
+        let output = &mut output.get::<W>()[..most];
+        let mut panel = Vec::new();
         let mut unit = units.start;
         while unit < units.end {
             let group = unit / tiles;
             let end = units.end.min((group + 1) * tiles);
-            let (group_y, next) = y.split_at_mut(position(plan, end) - position(plan, unit));
-            y = next;
-            let channels = plan.in_channels * plan.inputs();
-            stage(plan, &x[group * channels..][..channels], &mut staged);
+            let at = position(plan, unit);
+            let output = &mut output[..position(plan, end) - at];
+            x.read(group * channels, input);
+            stage(plan, input, staged);
             // Weights are the same for every element of the batch.
             let first = group % plan.groups * tiles;
             let range = first + unit % tiles..first + unit % tiles + (end - unit);
             match plan.route {
-                Route::Positions(1) => by_positions::<L, W, 1>(packed, range, &staged, group_y)?,
-                Route::Positions(2) => by_positions::<L, W, 2>(packed, range, &staged, group_y)?,
-                Route::Positions(_) => by_positions::<L, W, 4>(packed, range, &staged, group_y)?,
-                Route::Taps => by_taps::<L, W>(packed, range, &staged, group_y)?,
+                Route::Positions(1) => by_positions::<L, W, 1>(packed, range, staged, output, &mut panel)?,
+                Route::Positions(2) => by_positions::<L, W, 2>(packed, range, staged, output, &mut panel)?,
+                Route::Positions(_) => by_positions::<L, W, 4>(packed, range, staged, output, &mut panel)?,
+                Route::Taps => by_taps::<L, W>(packed, range, staged, output)?,
             }
+            // SAFETY: units are disjoint, and the caller has asked whether the output splits at channels.
+            unsafe { y.write(at, output) };
             unit = end;
         }
         Ok(())
@@ -97,6 +94,7 @@ fn by_positions<L: Level, W: Ring, const M: usize>(
     range: Range<usize>,
     staged: &[W],
     y: &mut [W],
+    panel: &mut Vec<W>,
 ) -> Result<(), KernelError> {
     let plan = &packed.plan;
     let covered: usize = plan.sections.iter().map(|s| plan.phases(s).iter().map(|p| p.count).product::<usize>()).sum();
@@ -107,7 +105,9 @@ fn by_positions<L: Level, W: Ring, const M: usize>(
     let largest = lanes * <W::Vector<L> as Vector<W>>::VECTORS;
     let taps: usize = plan.sections.iter().map(|s| s.offsets.len()).sum();
     let longest = plan.sections.iter().map(|s| s.offsets.len()).max().unwrap_or(0);
-    let mut panel = filled(W::ZERO, longest * M)?;
+    if panel.len() < longest * M {
+        *panel = filled(W::ZERO, longest * M)?;
+    }
     let mut sums = [W::ZERO; 4 * MAX_LANES * MAX_VECTORS];
     let planes: usize = plan.axes.iter().map(|a| a.planes.len()).product();
     let block = (BLOCK_BYTES / size_of::<W>() / (plan.in_channels * planes).max(1)).max(largest) / largest * largest;
@@ -174,7 +174,7 @@ fn scatter<W: Ring>(plan: &Plan, section: &Section, z: usize, at: Range<usize>, 
                 let line = (plane + y_phase.first + row * y_axis.step) * x_axis.output;
                 let to = &mut y[line + x_phase.first + column * x_axis.step..];
                 if x_axis.step == 1 {
-                    to[..piece.len()].copy_from_slice(piece);
+                    copy_row(piece, &mut to[..piece.len()]);
                 } else {
                     to.iter_mut().step_by(x_axis.step).zip(piece).for_each(|(to, v)| *to = *v);
                 }

@@ -40,7 +40,7 @@ pub fn stage<W: Ring>(plan: &Plan, x: &[W], staged: &mut [W]) {
 #[inline(always)]
 fn copy<W: Ring>(source: &[W], step: usize, target: &mut [W]) {
     match step {
-        1 => target.copy_from_slice(&source[..target.len()]),
+        1 => copy_row(&source[..target.len()], target),
         2 => {
             // By pairs, which the compiler vectorises; the last element may have no partner.
             if let Some((last, target)) = target.split_last_mut() {
@@ -49,5 +49,19 @@ fn copy<W: Ring>(source: &[W], step: usize, target: &mut [W]) {
             }
         }
         _ => target.iter_mut().zip(source.iter().step_by(step)).for_each(|(t, s)| *t = *s),
+    }
+}
+
+/// Copies a row, which is too short for a call: sixteen words at a time, the last of them a second time if need be.
+#[inline(always)]
+pub fn copy_row<W: Copy>(from: &[W], to: &mut [W]) {
+    const PIECE: usize = 16;
+    if let (Some(first), Some(last)) = (from.last_chunk::<PIECE>(), to.len().checked_sub(PIECE)) {
+        for (to, from) in to.as_chunks_mut::<PIECE>().0.iter_mut().zip(from.as_chunks::<PIECE>().0) {
+            *to = *from;
+        }
+        to[last..].copy_from_slice(first);
+    } else {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
 }

@@ -1,7 +1,7 @@
 //! The operators by their definitions, on signed or unsigned words modulo 2^64; a word of 32 bits is the low half.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Isa, Kernels, MatMulSpec, Weights, Word};
+use pponnx_kernels::{ConvSpec, ConvTransposeSpec, Input, Isa, Kernels, MatMulSpec, Output, Weights, Word};
 
 /// Weights as numbers, and as the bytes that are packed.
 #[derive(Clone)]
@@ -167,4 +167,55 @@ pub fn matmul(s: &MatMulSpec, x: &[u64], weights: &Constant) -> Vec<u64> {
         y.push(x.iter().zip(w).fold(0u64, |sum, (x, w)| sum.wrapping_add(x.wrapping_mul(*w))));
     }
     y
+}
+
+/// Packs the low `k` bits of each word, bit by bit.
+pub fn pack(x: &[u64], k: u32) -> Vec<u8> {
+    let mut bytes = vec![0u8; pponnx_kernels::packed_len(x.len(), k).unwrap()];
+    for (i, v) in x.iter().enumerate() {
+        for bit in (0..k as usize).filter(|bit| v >> bit & 1 == 1) {
+            let at = i * k as usize + bit;
+            bytes[at / 8] |= 1 << (at % 8);
+        }
+    }
+    bytes
+}
+
+/// Calls an operation with payloads at odd addresses, with and without a correction, and compares its answers.
+pub fn check_answers<W: Word>(
+    k: u32,
+    x: &[u64],
+    expected: &[u64],
+    at: &str,
+    run: impl Fn(Input<'_, W>, Output<'_, W>),
+) {
+    let shifted = |bytes: Vec<u8>| [vec![0], bytes].concat();
+    let x = shifted(pack(x, k));
+    let correction = Data(7).words(expected.len());
+    let answer: Vec<u64> = expected.iter().zip(&correction).map(|(y, c)| y.wrapping_sub(*c)).collect();
+    let correction = shifted(pack(&correction, k));
+    for (correction, answer) in [(None, expected), (Some(&correction[1..]), &answer[..])] {
+        let mut bytes = shifted(vec![0x5a; correction.map_or_else(|| pack(expected, k).len(), <[u8]>::len)]);
+        run(Input::Packed(&x[1..]), Output::Answer { correction, bytes: &mut bytes[1..] });
+        assert_eq!(&bytes[1..], pack(answer, k), "{k} bits, correction {}, {at}", correction.is_some());
+    }
+}
+
+/// Runs an operation at all widths that are in use, and some others, and compares its answers.
+pub fn check_widths(
+    x: &[u64],
+    expected: &[u64],
+    at: &str,
+    run32: impl Fn(u32, Input<'_, u32>, Output<'_, u32>),
+    run64: impl Fn(u32, Input<'_, u64>, Output<'_, u64>),
+) {
+    // Large operations are there for threads and blocks: one width of each word will do.
+    let large = x.len() + expected.len() > 20_000;
+    for k in if large { &[32][..] } else { &[32, 27] } {
+        check_answers(*k, x, expected, at, |x, y| run32(*k, x, y));
+    }
+    for k in if large { &[52][..] } else { &[40, 52, 60, 33, 47] } {
+        let k = *k;
+        check_answers(k, x, expected, at, |x, y| run64(k, x, y));
+    }
 }
