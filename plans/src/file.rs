@@ -40,8 +40,8 @@ impl PlanFile {
     /// # Errors
     /// [`FormatError::ConstantMismatch`] if one has other bytes, [`FormatError::Unreadable`] if it cannot be read.
     pub fn verify(&self) -> Result<(), FormatError> {
-        let digests = self.constants.iter().map(|(digest, _)| digest);
-        digests.map(|digest| self.constants.load(digest).map(drop).map_err(|e| lost(digest, e))).collect()
+        let mut digests = self.constants.iter().map(|(digest, _)| digest);
+        digests.try_for_each(|digest| self.constants.load(digest).map(drop).map_err(|e| lost(digest, e)))
     }
 }
 

@@ -146,7 +146,7 @@ impl<W: Ring> Visit<W> for Item<'_, W> {
         }
         multiply::<L, K>(run, addresses, &panel, c);
         match run.layout {
-            Layout::Planes(_) => planes::<L, W>(run, range, &panel, c),
+            Layout::Planes(_) => planes::<L, W>(run, range, &panel, c)?,
             Layout::Rows { .. } => {
                 for (row, c) in range.zip(c.chunks_exact(panel.width)) {
                     let there = panel.width.min(run.panels.channels - panel.first);
@@ -209,34 +209,33 @@ fn multiply<L: Level, K: Kind>(run: &Run<'_, K::Word>, addresses: &[usize], pane
     }
 }
 
-/// Transposes the products and writes them, channel by channel.
+/// Transposes the products and writes them, channel by channel: each as one long line, which the processor sees as a
+/// stream, and not as one short piece of many.
 #[inline(always)]
-fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Panel, c: &[W]) {
+fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Panel, c: &[W]) -> Result<(), KernelError> {
     let side = side::<W>();
     let channels = panel.width.min(run.panels.channels - panel.first);
+    let length = range.len().next_multiple_of(side);
+    let mut scratch = Scratch::words::<W>(side * length)?;
+    let lines = &mut scratch.get::<W>()[..side * length];
     let mut block = Block::zero();
     for first in (0..channels).step_by(side) {
-        let rows = side.min(channels - first);
         for at in (0..range.len()).step_by(side) {
-            let columns = side.min(range.len() - at);
             for j in 0..side {
                 block.row_mut(j).copy_from_slice(&c[(at + j) * panel.width + first..][..side]);
             }
             block.transpose::<L>();
-            for i in 0..rows {
-                let channel = panel.first + first + i;
-                let to = run.base + channel * run.positions + range.start + at;
-                run.sink.prefetch::<L>(to + AHEAD * side);
-                // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits
-                // at blocks and channels.
-                unsafe {
-                    if columns == side {
-                        run.sink.write(to, block.row(i));
-                    } else {
-                        run.sink.write(to, &block.row(i)[..columns]);
-                    }
-                }
+            for i in 0..side {
+                lines[i * length + at..][..side].copy_from_slice(block.row(i));
             }
         }
+        for i in 0..side.min(channels - first) {
+            let channel = panel.first + first + i;
+            let to = run.base + channel * run.positions + range.start;
+            // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits at blocks
+            // and channels.
+            unsafe { run.sink.write(to, &lines[i * length..][..range.len()]) };
+        }
     }
+    Ok(())
 }
