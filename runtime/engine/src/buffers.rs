@@ -104,7 +104,8 @@ mod tests {
         first.fill(7.0);
         let at = first.as_ptr();
         buffers.keep_reals(first);
-        assert_ne!(buffers.reals(4).as_ptr(), at);
+        let other = buffers.reals(4);
+        assert_ne!(other.as_ptr(), at);
         let again = buffers.reals(5);
         assert_eq!((again.as_ptr(), again.len()), (at, 5));
         assert_eq!(buffers.reals(5), [0.0; 5]);

@@ -26,7 +26,7 @@ use crate::reveal::Lifted;
 use crate::ring::unfit;
 use crate::site::CheckSite;
 
-/// A value that passed the integrity check, or was made from elements that did. Only [`Tally::settle`] makes one, and
+/// A value that passed the integrity check, or was made from elements that did. Only `Tally::settle` makes one, and
 /// nothing else of a result reaches a later step.
 pub struct Verified<T>(T);
 

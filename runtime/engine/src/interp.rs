@@ -365,7 +365,8 @@ impl Execution {
         let mask = self.stream(plan, slot, side)?;
         let there: usize = self.ahead.values().map(bytes).sum();
         if there + bytes(&mask) <= AHEAD_BYTES {
-            self.ahead.insert((slot, side as u8), mask.expand());
+            let made = self.profile.measure(Stage::Mask, || mask.expand());
+            self.ahead.insert((slot, side as u8), made);
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ impl Simulation {
         let check = Arc::new(CheckMaterial::load(&bundle, check)?);
         let mut plans = BTreeMap::new();
         for role in Role::ALL {
-            let plan = LoadedPlan::load(Arc::clone(&bundle), role, constants, kernels.clone())?;
+            let plan = LoadedPlan::load(Arc::clone(&bundle), role, constants, kernels)?;
             plans.insert(role, Arc::new(prepare(plan)));
         }
         Ok(Simulation { plans, check })

@@ -83,7 +83,7 @@ impl PlainModel {
     /// Runs the network.
     ///
     /// # Errors
-    /// [`LocalError::Run`] as [`LocalModel::run`].
+    /// [`LocalError::Run`] as [`crate::LocalModel::run`].
     pub fn run(&self, inputs: &[TensorValue]) -> Result<Vec<TensorValue>, LocalError> {
         run(&self.plan, &self.facts, &inputs.iter().collect::<Vec<_>>())
     }
