@@ -39,7 +39,7 @@ impl Exit {
   8  verify or demo: the answer differs from plaintext
 
 Every command takes --json: one JSON object on stdout, everything else on stderr.
-Logs: -v, -vv, or PPONNX_LOG=debug (a tracing filter). Kernels: PPONNX_ISA=portable|avx2|avx512.";
+Logs: -v, -vv, or PPONNX_LOG=debug (a tracing filter). Kernels: PPONNX_ISA=portable|neon|avx2|avx-vnni|avx512|avx512-vnni.";
 
     /// The name used in JSON.
     pub fn name(self) -> &'static str {

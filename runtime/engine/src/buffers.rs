@@ -48,7 +48,7 @@ impl Buffers {
 }
 
 /// Most bytes that a shelf keeps: enough for the tensors of most networks, and no burden to a small device.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 2 << 20;
 
 struct Shelf<T>(Mutex<Kept<T>>);
 
