@@ -182,5 +182,8 @@ impl Values {
 impl Drop for Values {
     fn drop(&mut self) {
         self.clear();
+        if self.wipe {
+            pponnx_kernels::wipe_scratch();
+        }
     }
 }

@@ -44,6 +44,7 @@ pub use device::{Activation, DecodeRows, RankOne};
 pub use dispatch::{Isa, Kernels};
 pub use error::KernelError;
 pub use local_ops::{Binary, LrnSpec, PoolSpec, Unary};
+pub use scratch::wipe_scratch;
 pub use spec::{ConvSpec, ConvTransposeSpec, MatMulSpec, Weights};
 pub use view::{Input, Output};
 pub use window::{PackedConv, PackedConvTranspose};

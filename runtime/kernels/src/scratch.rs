@@ -25,6 +25,12 @@ fn idle() -> MutexGuard<'static, Vec<Vec<Line>>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Overwrites the scratch memory that no operation uses at the moment. For those who have worked on secrets: products of
+/// masks leave the masks behind, and they would stay until another operation needs the memory.
+pub fn wipe_scratch() {
+    idle().iter_mut().for_each(|buffer| buffer.fill(Line::ZERO));
+}
+
 /// Memory with arbitrary contents, aligned to a cache line.
 pub struct Scratch(Vec<Line>);
 
@@ -74,4 +80,21 @@ pub fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     let n = size_of_val(lines);
     // SAFETY: bytes of plain data.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), n) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn wiped_memory_holds_nothing() {
+        let mut scratch = Scratch::words::<u64>(8 * 1_000_003).unwrap();
+        scratch.get::<u64>().fill(7);
+        drop(scratch);
+        wipe_scratch();
+        // other tests use scratch memory as well, but none as much
+        let kept = idle().iter().find(|b| b.len() >= 1_000_003).cloned().unwrap();
+        assert!(kept.iter().all(|line| line.0 == [0; 64]));
+    }
 }
