@@ -57,7 +57,7 @@ struct Facts {
     measured: Measured,
     costs: Vec<Cost>,
     compiling: Compiling,
-    tract_load_ms: f64,
+    plain_load_ms: f64,
     edge_a_start_ms: f64,
     edge_a_cpu_ms: Option<f64>,
     memory: [Option<u64>; 3],
@@ -87,7 +87,7 @@ pub fn run(console: &Console, args: &Bench, model: &Path) -> Outcome<Value> {
 
     let started = Instant::now();
     let plaintext = Plaintext::load(model, &file, &bundle.inputs, &bundle.outputs)?;
-    let tract_load_ms = started.elapsed().as_secs_f64() * 1e3;
+    let plain_load_ms = started.elapsed().as_secs_f64() * 1e3;
     drop(file);
     let of = |(i, port)| random::value(port, 0, i as u64);
     let inputs = bundle.inputs.iter().enumerate().map(of).collect::<Outcome<Vec<_>>>()?;
@@ -109,7 +109,7 @@ pub fn run(console: &Console, args: &Bench, model: &Path) -> Outcome<Value> {
         measured,
         costs,
         compiling,
-        tract_load_ms,
+        plain_load_ms,
         edge_a_start_ms,
         edge_a_cpu_ms,
         memory,
@@ -158,7 +158,7 @@ fn measure(
         }
         let ours = roles.order(&order(if round == 0 { 1 } else { each }, pause), PATIENCE)?;
         let walls = numbers(&ours, "wall_ms");
-        let tract = tract_round(plaintext, inputs, each.min(3))?;
+        let tract = plain_round(plaintext, inputs, each.min(3))?;
         let mut plain = [f64::NAN; 2];
         if let Some(ort) = ort.as_mut() {
             let failed = |e| Box::new(Failure::internal(format!("onnxruntime: {e}")));
@@ -189,7 +189,7 @@ fn measure(
 }
 
 /// CPU milliseconds of plaintext in tract: the median of some runs.
-fn tract_round(plaintext: &Plaintext, inputs: &[TensorValue], runs: u64) -> Outcome<f64> {
+fn plain_round(plaintext: &Plaintext, inputs: &[TensorValue], runs: u64) -> Outcome<f64> {
     let mut each = Vec::new();
     for _ in 0..runs.max(1) {
         let before = thread_cpu_ms();
@@ -244,7 +244,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Valu
         ("edge_a_start_ms", number(facts.edge_a_start_ms)),
         ("compile_ms", number(facts.compiling.wall_ms)),
         ("compile_rss_mb", megabytes(facts.compiling.peak).into()),
-        ("tract_load_ms", number(facts.tract_load_ms)),
+        ("tract_load_ms", number(facts.plain_load_ms)),
         ("onnxruntime", facts.ort.clone().into()),
     ] {
         object.insert(key.into(), value);
@@ -257,7 +257,7 @@ fn json(args: &Bench, model: &Path, bundle: &ValidBundle, facts: &Facts) -> Valu
             "wall_to_ort_2t": ratio(&m.round_wall, &m.ort_2t),
             "payload_to_plain_f32": link.map(|b| b / plain_bytes as f64),
             "socket_to_payload": link.zip(whole("socket_bytes").as_f64()).map(|(b, s)| s / b),
-            "compile_to_tract_load": facts.compiling.wall_ms / facts.tract_load_ms,
+            "compile_to_tract_load": facts.compiling.wall_ms / facts.plain_load_ms,
         }),
     );
     object.into()
