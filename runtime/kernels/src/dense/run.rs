@@ -151,7 +151,7 @@ impl<W: Ring> Visit<W> for Item<'_, W> {
                 for (row, c) in range.zip(c.chunks_exact(panel.width)) {
                     let there = panel.width.min(run.panels.channels - panel.first);
                     // SAFETY: panels and rows are disjoint; `matmul` has asked whether the output splits there.
-                    unsafe { run.sink.write(run.base + row * run.panels.channels + panel.first, &c[..there]) };
+                    unsafe { run.sink.write::<L>(run.base + row * run.panels.channels + panel.first, &c[..there]) };
                 }
             }
         }
@@ -231,9 +231,9 @@ fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Pane
                 // at blocks and channels.
                 unsafe {
                     if columns == side {
-                        run.sink.write(to, block.row(i));
+                        run.sink.write::<L>(to, block.row(i));
                     } else {
-                        run.sink.write(to, &block.row(i)[..columns]);
+                        run.sink.write::<L>(to, &block.row(i)[..columns]);
                     }
                 }
             }
