@@ -55,6 +55,43 @@ pub trait Level: Copy {
         let _ = at;
     }
 
+    /// Eight elements of `K` = 40 or 52 bits. They begin with the first byte, or in the middle of it if `half`.
+    ///
+    /// # Safety
+    /// `from` has all bytes in which one of their bits lies, `to` eight words.
+    #[inline(always)]
+    unsafe fn unpack8<const K: usize>(from: *const u8, half: bool, to: *mut u64) {
+        let skip = if half { 4 } else { 0 };
+        // SAFETY: as the contract says.
+        let (from, to) = unsafe {
+            (std::slice::from_raw_parts(from, (8 * K + skip).div_ceil(8)), std::slice::from_raw_parts_mut(to, 8))
+        };
+        for (i, to) in to.iter_mut().enumerate() {
+            // The eight bytes from its first one, or the last eight, hold all of it.
+            let first = ((i * K + skip) / 8).min(from.len() - 8);
+            let mut word = [0; 8];
+            word.copy_from_slice(&from[first..][..8]);
+            *to = u64::from_le_bytes(word) >> (i * K + skip - 8 * first) & (u64::MAX >> (64 - K));
+        }
+    }
+
+    /// Packs eight elements of `K` = 40 or 52 bits, less those of another payload.
+    ///
+    /// # Safety
+    /// `from` has eight words, `minus` and `to` have `K` bytes.
+    #[inline(always)]
+    unsafe fn pack8<const K: usize>(from: *const u64, minus: Option<*const u8>, to: *mut u8) {
+        let mut words = [0; 8];
+        if let Some(minus) = minus {
+            // SAFETY: as the contract says.
+            unsafe { Self::unpack8::<K>(minus, false, words.as_mut_ptr()) };
+        }
+        // SAFETY: as the contract says.
+        let (from, to) = unsafe { (std::slice::from_raw_parts(from, 8), std::slice::from_raw_parts_mut(to, K)) };
+        words.iter_mut().zip(from).for_each(|(w, v)| *w = v.wrapping_sub(*w));
+        crate::bits::write(&words, K as u32, to);
+    }
+
     /// Transposes 16 rows of 16 words.
     #[inline(always)]
     fn transpose32(block: &mut [u32; 256]) {

@@ -3,8 +3,10 @@
 use std::marker::PhantomData;
 
 use crate::bits::packed_len;
-use crate::error::{KernelError, filled, length};
-use crate::vector::Level;
+use crate::dispatch::Kernels;
+use crate::error::{KernelError, length};
+use crate::scratch::Scratch;
+use crate::vector::{Level, Task};
 use crate::word::{Ring, Word};
 
 /// Activations of an operation over a ring of width `k`.
@@ -64,7 +66,7 @@ impl<'a, W: Ring> Source<'a, W> {
 
     /// Elements from `at` on.
     #[inline(always)]
-    pub fn read(&self, at: usize, to: &mut [W]) {
+    pub fn read<L: Level>(&self, at: usize, to: &mut [W]) {
         match self.input {
             Input::Words(words) => to.copy_from_slice(&words[at..][..to.len()]),
             Input::Packed(bytes) if size_of::<W>() == 4 && self.k == 32 => {
@@ -75,6 +77,8 @@ impl<'a, W: Ring> Source<'a, W> {
                     to.iter_mut().for_each(|w| *w = W::from_u64((w.to_u64() as u32).swap_bytes().into()));
                 }
             }
+            Input::Packed(bytes) if size_of::<W>() == 8 && self.k == 40 => eights::<L, W, 40>(bytes, at, to),
+            Input::Packed(bytes) if size_of::<W>() == 8 && self.k == 52 => eights::<L, W, 52>(bytes, at, to),
             Input::Packed(bytes) => read(bytes, self.k, at, to),
         }
     }
@@ -163,7 +167,7 @@ impl<'a, W: Ring> Sink<'a, W> {
     /// `at` and the end of `row` (unless it is the end of the output) are multiples of a step that the output
     /// [`splits_at`](Sink::splits_at), and no other thread writes any of these elements at the same time.
     #[inline(always)]
-    pub unsafe fn write(&self, at: usize, row: &[W]) {
+    pub unsafe fn write<L: Level>(&self, at: usize, row: &[W]) {
         assert!(at <= self.len && row.len() <= self.len - at, "a row outside the output");
         match self.to {
             // SAFETY: inside the output by the assertion, and no one else's by the contract.
@@ -177,7 +181,7 @@ impl<'a, W: Ring> Sink<'a, W> {
                 debug_assert!(first <= last && last <= len);
                 // SAFETY: whole elements inside the payload, and whole bytes, both by the contract.
                 let to = unsafe { std::slice::from_raw_parts_mut(bytes.add(first), last - first) };
-                answer(row, correction.map(|c| &c[first..last]), self.k, to);
+                answer::<L, W>(row, correction.map(|c| &c[first..last]), self.k, to);
             }
         }
     }
@@ -191,6 +195,7 @@ fn byte(at: usize, k: u32) -> usize {
 
 /// Runs `fill` on words and writes them to an output of any kind.
 pub(crate) fn through_words<W: Ring>(
+    kernels: Kernels,
     output: &mut Output<'_, W>,
     k: u32,
     n: usize,
@@ -201,11 +206,55 @@ pub(crate) fn through_words<W: Ring>(
         // SAFETY: the output borrows `n` words for as long as the sink lives, and this is its only use.
         return fill(unsafe { std::slice::from_raw_parts_mut(words, n) });
     }
-    let mut words = filled(W::ZERO, n)?;
-    fill(&mut words)?;
-    // SAFETY: the whole output, by the only thread.
-    unsafe { sink.write(0, &words) };
+    let mut scratch = Scratch::words::<W>(n)?;
+    let words = &mut scratch.get::<W>()[..n];
+    fill(words)?;
+    kernels.run(All { sink, words });
     Ok(())
+}
+
+/// Writes a whole output.
+struct All<'a, W> {
+    sink: Sink<'a, W>,
+    words: &'a [W],
+}
+
+impl<W: Ring> Task for All<'_, W> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self) {
+        // SAFETY: the whole output, by the only thread.
+        unsafe { self.sink.write::<L>(0, self.words) };
+    }
+}
+
+/// Elements `at ..` of a payload of `K` = 40 or 52 bits an element.
+#[inline(always)]
+fn eights<L: Level, W: Ring, const K: usize>(bytes: &[u8], at: usize, to: &mut [W]) {
+    let half = at * K % 8 != 0;
+    let whole = K + usize::from(half);
+    let from = &bytes[byte(at, K as u32)..];
+    let (blocks, rest) = to.as_chunks_mut::<8>();
+    let done = blocks.len();
+    for (i, to) in blocks.iter_mut().enumerate() {
+        let from = &from[i * K..][..whole];
+        // SAFETY: these are the bytes of eight elements; the words are of 64 bits.
+        unsafe { L::unpack8::<K>(from.as_ptr(), half, to.as_mut_ptr().cast()) };
+    }
+    if rest.is_empty() {
+        return;
+    }
+    match from.get(done * K..done * K + whole) {
+        Some(from) => {
+            let mut words = [W::ZERO; 8];
+            // SAFETY: as above.
+            unsafe { L::unpack8::<K>(from.as_ptr(), half, words.as_mut_ptr().cast()) };
+            rest.iter_mut().zip(words).for_each(|(t, w)| *t = w);
+        }
+        // Too near the end of the payload.
+        None => read(bytes, K as u32, at + done * 8, rest),
+    }
 }
 
 /// Elements `at ..` of a payload.
@@ -217,17 +266,6 @@ fn read<W: Ring>(bytes: &[u8], k: u32, at: usize, to: &mut [W]) {
             to.iter_mut()
                 .zip(from.as_chunks::<4>().0)
                 .for_each(|(t, b)| *t = W::from_u64(u32::from_le_bytes(*b).into()));
-        }
-        40 => {
-            // Eight bytes at a time where the three behind an element are there.
-            let whole = to.len().min((bytes.len() - at * 5).saturating_sub(3) / 5);
-            let from = &bytes[at * 5..];
-            for (i, t) in to[..whole].iter_mut().enumerate() {
-                *t = W::from_u64(eight(&from[i * 5..]) & (u64::MAX >> 24));
-            }
-            for (i, t) in to.iter_mut().enumerate().skip(whole) {
-                *t = W::from_u64(up_to_eight(&from[i * 5..][..5]));
-            }
         }
         _ => {
             let mask = u64::MAX >> (64 - k);
@@ -261,7 +299,7 @@ fn up_to_eight(from: &[u8]) -> u64 {
 
 /// Packs `row - correction`; `to` and the correction hold exactly these elements.
 #[inline(always)]
-fn answer<W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) {
+fn answer<L: Level, W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) {
     match k {
         32 if size_of::<W>() == 4 && cfg!(target_endian = "little") => {
             let whole = row.len() / 16;
@@ -282,26 +320,25 @@ fn answer<W: Ring>(row: &[W], correction: Option<&[u8]>, k: u32, to: &mut [u8]) 
             bytes::<W, 4>(&row[whole * 16..], correction.map(|c| &c[whole * 64..]), &mut to[whole * 64..]);
         }
         32 => bytes::<W, 4>(row, correction, to),
-        40 => bytes::<W, 5>(row, correction, to),
-        52 => {
-            let pairs = row.len() / 2;
-            let (pair_rows, rest) = row.as_chunks::<2>();
-            for (i, [a, b]) in pair_rows.iter().enumerate() {
-                let (mut a, mut b) = (a.to_u64(), b.to_u64());
-                if let Some(c) = correction {
-                    let c = &c[i * 13..][..13];
-                    a = a.wrapping_sub(eight(c));
-                    b = b.wrapping_sub(eight(&c[5..]) >> 12);
-                }
-                let (a, b) = (a & (u64::MAX >> 12), b & (u64::MAX >> 12));
-                let to = &mut to[i * 13..][..13];
-                to[..8].copy_from_slice(&(a | b << 52).to_le_bytes());
-                to[8..].copy_from_slice(&(b >> 12).to_le_bytes()[..5]);
-            }
-            let at = pairs * 13;
-            any(rest, correction.map(|c| &c[at..]), k, &mut to[at..]);
-        }
+        40 if size_of::<W>() == 8 => blocks::<L, W, 40>(row, correction, to),
+        52 if size_of::<W>() == 8 => blocks::<L, W, 52>(row, correction, to),
         _ => any(row, correction, k, to),
+    }
+}
+
+/// Elements of `K` = 40 or 52 bits, eight at a time.
+#[inline(always)]
+fn blocks<L: Level, W: Ring, const K: usize>(row: &[W], correction: Option<&[u8]>, to: &mut [u8]) {
+    let (eights, rest) = row.as_chunks::<8>();
+    for (i, eight) in eights.iter().enumerate() {
+        let minus = correction.map(|c| c[i * K..][..K].as_ptr());
+        let to = &mut to[i * K..][..K];
+        // SAFETY: eight words of 64 bits, and their packed length twice.
+        unsafe { L::pack8::<K>(eight.as_ptr().cast(), minus, to.as_mut_ptr()) };
+    }
+    if !rest.is_empty() {
+        let at = eights.len() * K;
+        any(rest, correction.map(|c| &c[at..]), K as u32, &mut to[at..]);
     }
 }
 

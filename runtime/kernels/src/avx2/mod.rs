@@ -2,6 +2,7 @@
 //!
 //! There is no 64-bit product: `u64` lanes take three 32-bit ones, and sums over channels take limbs.
 
+mod packing;
 mod transpose;
 pub mod vnni;
 mod wide;
@@ -46,6 +47,18 @@ impl Level for Avx2 {
     fn call<T: Task>(task: T) -> T::Out {
         // SAFETY: AVX2 was detected.
         unsafe { call(task) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack8<const K: usize>(from: *const u8, half: bool, to: *mut u64) {
+        // SAFETY: AVX2 was detected; the rest as the contract says.
+        unsafe { packing::unpack8::<K>(from, half, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack8<const K: usize>(from: *const u64, minus: Option<*const u8>, to: *mut u8) {
+        // SAFETY: AVX2 was detected; the rest as the contract says.
+        unsafe { packing::pack8::<K>(from, minus, to) }
     }
 
     #[inline(always)]

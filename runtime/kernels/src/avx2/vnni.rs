@@ -1,7 +1,7 @@
 //! AVX2 with AVX-VNNI: `vpdpwssd` on vectors of 256 bits.
 
 use crate::avx2::wide::Digits;
-use crate::avx2::{V32, V64, transpose};
+use crate::avx2::{V32, V64, packing, transpose};
 use crate::dense::{Limbs16, Limbs32};
 use crate::vector::{Level, Task};
 
@@ -38,6 +38,18 @@ impl Level for AvxVnni {
     fn call<T: Task>(task: T) -> T::Out {
         // SAFETY: the extensions were detected.
         unsafe { call(task) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack8<const K: usize>(from: *const u8, half: bool, to: *mut u64) {
+        // SAFETY: AVX2 was detected; the rest as the contract says.
+        unsafe { packing::unpack8::<K>(from, half, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack8<const K: usize>(from: *const u64, minus: Option<*const u8>, to: *mut u8) {
+        // SAFETY: AVX2 was detected; the rest as the contract says.
+        unsafe { packing::pack8::<K>(from, minus, to) }
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! AVX-512 F, BW, DQ and VL: vectors of 512 bits.
 
+mod packing;
 mod transpose;
 pub mod vnni;
 
@@ -42,6 +43,18 @@ impl Level for Avx512 {
     fn call<T: Task>(task: T) -> T::Out {
         // SAFETY: AVX-512 was detected.
         unsafe { call(task) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack8<const K: usize>(from: *const u8, half: bool, to: *mut u64) {
+        // SAFETY: AVX-512 was detected; the rest as the contract says.
+        unsafe { packing::unpack8::<K>(from, half, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack8<const K: usize>(from: *const u64, minus: Option<*const u8>, to: *mut u8) {
+        // SAFETY: AVX-512 was detected; the rest as the contract says.
+        unsafe { packing::pack8::<K>(from, minus, to) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI (`vpdpwssd` on 16-bit limbs) and IFMA (`vpmadd52luq` for rings up to 2^52).
 
-use crate::avx512::{V32, V64, transpose};
+use crate::avx512::{V32, V64, packing, transpose};
 use crate::dense::{Limbs16, Whole};
 use crate::vector::{Level, NoWide, Task};
 
@@ -37,6 +37,18 @@ impl Level for Avx512Vnni {
     fn call<T: Task>(task: T) -> T::Out {
         // SAFETY: the extensions were detected.
         unsafe { call(task) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack8<const K: usize>(from: *const u8, half: bool, to: *mut u64) {
+        // SAFETY: AVX-512 was detected; the rest as the contract says.
+        unsafe { packing::unpack8::<K>(from, half, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack8<const K: usize>(from: *const u64, minus: Option<*const u8>, to: *mut u8) {
+        // SAFETY: AVX-512 was detected; the rest as the contract says.
+        unsafe { packing::pack8::<K>(from, minus, to) }
     }
 
     #[inline(always)]

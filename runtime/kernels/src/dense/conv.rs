@@ -60,7 +60,7 @@ impl DenseConv {
         if sink.splits_at(self.geometry.positions()) && sink.splits_at(side::<W>()) {
             return self.groups(kernels, k, source, sink);
         }
-        through_words(&mut y, k, n, |words| {
+        through_words(kernels, &mut y, k, n, |words| {
             let mut words = Output::Words(words);
             self.groups(kernels, k, source, Sink::new(&mut words, k, n)?)
         })
@@ -141,7 +141,7 @@ impl<W: Ring> Visit<W> for Stage<'_, W> {
     #[inline(always)]
     fn visit<L: Level, K: Kind<Word = W>>(self) -> Result<(), KernelError> {
         if self.geometry.interleave {
-            self.interleaved::<K>()
+            self.interleaved::<L, K>()
         } else {
             self.blocks::<L, K>()
         }
@@ -152,23 +152,23 @@ impl<W: Ring> Visit<W> for Stage<'_, W> {
 impl<W: Ring> Stage<'_, W> {
     /// Channels are few: word by word, then the whole row in pairs.
     #[inline(always)]
-    fn interleaved<K: Kind<Word = W>>(&self) {
+    fn interleaved<L: Level, K: Kind<Word = W>>(&self) {
         let (geometry, line) = (self.geometry, self.line);
         let (first, len) = geometry.row(line.target);
         // SAFETY: rows lie in the staged words, and no other line is in this row.
         let row = unsafe { std::slice::from_raw_parts_mut(self.to.0.add(first), len) };
         let to = &mut row[line.target - first..];
         match (geometry.channels, geometry.depth) {
-            (1, 1) => self.pixels::<1, 1>(to),
-            (1, 2) => self.pixels::<1, 2>(to),
-            (2, 2) => self.pixels::<2, 2>(to),
-            (3, 3) => self.pixels::<3, 3>(to),
-            (3, 4) => self.pixels::<3, 4>(to),
+            (1, 1) => self.pixels::<L, 1, 1>(to),
+            (1, 2) => self.pixels::<L, 1, 2>(to),
+            (2, 2) => self.pixels::<L, 2, 2>(to),
+            (3, 3) => self.pixels::<L, 3, 3>(to),
+            (3, 4) => self.pixels::<L, 3, 4>(to),
             (channels, depth) => {
                 for (channel, at) in (0..depth).flat_map(|c| (0..line.count).map(move |at| (c, at))) {
                     let mut word = [W::ZERO];
                     if channel < channels {
-                        self.read(self.from(channel, at), &mut word);
+                        self.read::<L>(self.from(channel, at), &mut word);
                     }
                     to[at * depth + channel] = word[0];
                 }
@@ -185,13 +185,13 @@ impl<W: Ring> Stage<'_, W> {
 
     /// Pixels of `D` words, of which the first `C` are channels.
     #[inline(always)]
-    fn pixels<const C: usize, const D: usize>(&self, to: &mut [W]) {
+    fn pixels<L: Level, const C: usize, const D: usize>(&self, to: &mut [W]) {
         const PIECE: usize = 64;
         let mut words = [[W::ZERO; PIECE]; D];
         for at in (0..self.line.count).step_by(PIECE) {
             let n = PIECE.min(self.line.count - at);
             for (channel, words) in words[..C].iter_mut().enumerate() {
-                self.read(self.from(channel, at), &mut words[..n]);
+                self.read::<L>(self.from(channel, at), &mut words[..n]);
             }
             for (j, pixel) in to[at * D..].as_chunks_mut::<D>().0.iter_mut().take(n).enumerate() {
                 for (to, words) in pixel.iter_mut().zip(&words) {
@@ -216,9 +216,9 @@ impl<W: Ring> Stage<'_, W> {
                     let from = self.from(first + i, at);
                     self.x.prefetch::<L>(from + AHEAD * side * geometry.step);
                     if pixels == side {
-                        self.read(from, block.row_mut(i));
+                        self.read::<L>(from, block.row_mut(i));
                     } else {
-                        self.read(from, &mut block.row_mut(i)[..pixels]);
+                        self.read::<L>(from, &mut block.row_mut(i)[..pixels]);
                     }
                 }
                 for i in there..side {
@@ -242,16 +242,16 @@ impl<W: Ring> Stage<'_, W> {
 
     /// Every `step`th element of the source.
     #[inline(always)]
-    fn read(&self, from: usize, to: &mut [W]) {
+    fn read<L: Level>(&self, from: usize, to: &mut [W]) {
         match self.geometry.step {
-            1 => self.x.read(from, to),
+            1 => self.x.read::<L>(from, to),
             2 => {
                 let mut words = [W::ZERO; 128];
                 let words = &mut words[..2 * to.len() - 1];
-                self.x.read(from, words);
+                self.x.read::<L>(from, words);
                 to.iter_mut().zip(words.iter().step_by(2)).for_each(|(t, w)| *t = *w);
             }
-            step => to.chunks_mut(1).enumerate().for_each(|(i, t)| self.x.read(from + i * step, t)),
+            step => to.chunks_mut(1).enumerate().for_each(|(i, t)| self.x.read::<L>(from + i * step, t)),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn run<W: Ring>(
     if sink.splits_at(packed.spec.n) && sink.splits_at(16) {
         return products(kernels, packed, k, source, sink);
     }
-    through_words(&mut y, k, y_len, |words| {
+    through_words(kernels, &mut y, k, y_len, |words| {
         let mut words = Output::Words(words);
         products(kernels, packed, k, source, Sink::new(&mut words, k, y_len)?)
     })
@@ -131,7 +131,7 @@ impl<W: Ring> Visit<W> for Stage<'_, W> {
     #[inline(always)]
     fn visit<L: Level, K: Kind<Word = W>>(self) {
         let (row, rest) = self.to.split_at_mut(self.k);
-        self.x.read(self.at, row);
+        self.x.read::<L>(self.at, row);
         rest.fill(W::ZERO);
         K::split_run(self.to);
     }

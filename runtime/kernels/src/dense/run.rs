@@ -151,7 +151,7 @@ impl<W: Ring> Visit<W> for Item<'_, W> {
                 for (row, c) in range.zip(c.chunks_exact(panel.width)) {
                     let there = panel.width.min(run.panels.channels - panel.first);
                     // SAFETY: panels and rows are disjoint; `matmul` has asked whether the output splits there.
-                    unsafe { run.sink.write(run.base + row * run.panels.channels + panel.first, &c[..there]) };
+                    unsafe { run.sink.write::<L>(run.base + row * run.panels.channels + panel.first, &c[..there]) };
                 }
             }
         }
@@ -225,8 +225,24 @@ fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Pane
                 block.row_mut(j).copy_from_slice(&c[(at + j) * panel.width + first..][..side]);
             }
             block.transpose::<L>();
+<<<<<<< HEAD
             for i in 0..side {
                 lines[i * length + at..][..side].copy_from_slice(block.row(i));
+=======
+            for i in 0..rows {
+                let channel = panel.first + first + i;
+                let to = run.base + channel * run.positions + range.start + at;
+                run.sink.prefetch::<L>(to + AHEAD * side);
+                // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits
+                // at blocks and channels.
+                unsafe {
+                    if columns == side {
+                        run.sink.write::<L>(to, block.row(i));
+                    } else {
+                        run.sink.write::<L>(to, &block.row(i)[..columns]);
+                    }
+                }
+>>>>>>> k3
             }
         }
         for i in 0..side.min(channels - first) {

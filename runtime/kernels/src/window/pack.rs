@@ -154,7 +154,7 @@ impl Kernels {
         if sink.splits_at(packed.plan.outputs()) {
             return W::window(self, packed, x, sink);
         }
-        through_words(&mut y, ring, n, |words| {
+        through_words(self, &mut y, ring, n, |words| {
             let mut words = Output::Words(words);
             W::window(self, packed, x, Sink::new(&mut words, ring, n)?)
         })

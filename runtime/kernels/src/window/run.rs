@@ -68,7 +68,7 @@ impl<W: Ring> Task for Part<'_, W> {
             let end = units.end.min((group + 1) * tiles);
             let at = position(plan, unit);
             let output = &mut output[..position(plan, end) - at];
-            x.read(group * channels, input);
+            x.read::<L>(group * channels, input);
             stage(plan, input, staged);
             // Weights are the same for every element of the batch.
             let first = group % plan.groups * tiles;
@@ -80,7 +80,7 @@ impl<W: Ring> Task for Part<'_, W> {
                 Route::Taps => by_taps::<L, W>(packed, range, staged, output)?,
             }
             // SAFETY: units are disjoint, and the caller has asked whether the output splits at channels.
-            unsafe { y.write(at, output) };
+            unsafe { y.write::<L>(at, output) };
             unit = end;
         }
         Ok(())
