@@ -232,7 +232,7 @@ impl<W: Ring> Task for All<'_, W> {
 /// Elements `at ..` of a payload of `K` = 40 or 52 bits an element.
 #[inline(always)]
 fn eights<L: Level, W: Ring, const K: usize>(bytes: &[u8], at: usize, to: &mut [W]) {
-    let half = at * K % 8 != 0;
+    let half = !(at * K).is_multiple_of(8);
     let whole = K + usize::from(half);
     let from = &bytes[byte(at, K as u32)..];
     let (blocks, rest) = to.as_chunks_mut::<8>();

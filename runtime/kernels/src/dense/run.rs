@@ -225,24 +225,8 @@ fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Pane
                 block.row_mut(j).copy_from_slice(&c[(at + j) * panel.width + first..][..side]);
             }
             block.transpose::<L>();
-<<<<<<< HEAD
             for i in 0..side {
                 lines[i * length + at..][..side].copy_from_slice(block.row(i));
-=======
-            for i in 0..rows {
-                let channel = panel.first + first + i;
-                let to = run.base + channel * run.positions + range.start + at;
-                run.sink.prefetch::<L>(to + AHEAD * side);
-                // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits
-                // at blocks and channels.
-                unsafe {
-                    if columns == side {
-                        run.sink.write::<L>(to, block.row(i));
-                    } else {
-                        run.sink.write::<L>(to, &block.row(i)[..columns]);
-                    }
-                }
->>>>>>> k3
             }
         }
         for i in 0..side.min(channels - first) {
@@ -250,7 +234,7 @@ fn planes<L: Level, W: Ring>(run: &Run<'_, W>, range: Range<usize>, panel: &Pane
             let to = run.base + channel * run.positions + range.start;
             // SAFETY: blocks of positions and panels are disjoint; `conv` has asked whether the output splits at blocks
             // and channels.
-            unsafe { run.sink.write(to, &lines[i * length..][..range.len()]) };
+            unsafe { run.sink.write::<L>(to, &lines[i * length..][..range.len()]) };
         }
     }
     Ok(())
