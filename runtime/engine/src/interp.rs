@@ -95,8 +95,8 @@ impl Secrets {
     }
 }
 
-/// Most bytes of masks and pads that wait to be used: what stays in a second-level cache.
-pub const AHEAD_BYTES: usize = 1 << 20;
+/// Most bytes of masks and pads that wait to be used: few enough to stay in a second-level cache until then.
+pub const AHEAD_BYTES: usize = 1 << 17;
 
 /// How far an execution came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
