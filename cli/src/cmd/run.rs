@@ -57,8 +57,13 @@ pub fn run(console: &Console, args: &Run) -> Outcome<Value> {
     }
     let image = ImageEntry::from_args(&args.image).or(&config.image);
     let (mut inputs, mut notes) = (Vec::with_capacity(many), Vec::new());
-    for set in &sets {
-        let fitted = input::fit(set, &bundle.inputs, &image)?;
+    for (row, set) in sets.iter().enumerate() {
+        let fitted = input::fit(set, &bundle.inputs, &image).map_err(|mut failure| {
+            if args.batch {
+                failure.message = format!("row {row}: {}", failure.message);
+            }
+            failure
+        })?;
         inputs.push(fitted.values);
         // Every row has the same ones.
         notes = fitted.notes;
